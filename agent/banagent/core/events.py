@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The four nouns that flow through the program, each made once and never changed.
+
+Times are whole microseconds since the epoch, UTC, as the journal has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from banagent.core.address import Network
+
+SECOND = 1_000_000  # of the times below
+
+
+class Entry(NamedTuple):
+    """One log entry, with what journald vouches for. A tuple, because making one is on the hot path."""
+
+    time: int
+    message: bytes
+    position: str  # where it stands in its source: the journal's cursor
+    uid: int | None
+    unit: str | None
+    identifier: str | None
+    pid: int | None
+    continuation: bool = False  # a piece of a longer line: an enemy may have chosen where it begins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offence:
+    """A failure that a filter recognised in an entry: who did it, and what it says."""
+
+    time: int
+    position: str
+    address: Network
+    user: str | None
+    filter: str
+    pattern: str
+    pid: int | None
+    count: int = 1  # of times that this one entry tells of it ("message repeated 3 times")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ban:
+    """The decision to ban an address. Its identity is (jail, address, position)."""
+
+    jail: str
+    address: Network
+    position: str  # of the entry that decided it
+    start: int
+    end: int | None  # None: permanent
+    failures: int
+    user: str | None
+    filter: str
+    pattern: str
+
+    @property
+    def bantime(self) -> int | None:
+        """How long it lasts, in seconds; None: for ever."""
+        return None if self.end is None else (self.end - self.start) // SECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unban:
+    """The end of a ban: it ran out, or somebody lifted it."""
+
+    jail: str
+    address: Network
+    time: int
+    reason: str  # "expired"
