@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The four nouns that flow through the program, each made once and never changed.
 
-Times are whole microseconds since the epoch, UTC, as the journal has them.
+Times are whole microseconds since the epoch, UTC, as the journal has them. Entries and offences are tuples, because
+making them is on the hot path.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from banagent.core.address import Network
+if TYPE_CHECKING:
+    from banagent.core.address import Network
 
 SECOND = 1_000_000  # of the times below
 
 
 class Entry(NamedTuple):
-    """One log entry, with what journald vouches for. A tuple, because making one is on the hot path."""
+    """One log entry, with what journald vouches for."""
 
     time: int
     message: bytes
@@ -27,9 +29,8 @@ class Entry(NamedTuple):
     continuation: bool = False  # a piece of a longer line: an enemy may have chosen where it begins
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offence:
-    """A failure that a filter recognised in an entry: who did it, and what it says."""
+class Offence(NamedTuple):
+    """A failure that a filter recognised in an entry: who did it, what the line says, and how it counts."""
 
     time: int
     position: str
@@ -38,7 +39,9 @@ class Offence:
     filter: str
     pattern: str
     pid: int | None
-    count: int = 1  # of times that this one entry tells of it ("message repeated 3 times")
+    times: int = 1  # that this one entry tells of it ("message repeated 3 times")
+    weight: int = 1
+    once: bool = False  # however often its pattern is seen in a session, it tells of one attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

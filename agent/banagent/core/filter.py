@@ -104,7 +104,7 @@ class Trust:
 
 
 def expand(regex: str, pieces: Mapping[str, str]) -> str:
-    """Put pieces and <HOST> into `regex`. Raises ValueError: an unknown piece, or pieces within one another too deep."""
+    """Put pieces and <HOST> into `regex`. Raises ValueError: an unknown piece, or a ring of them."""
     known = {**pieces, "HOST": HOST}
     for _ in range(8):
         unknown = [name for name in _PIECE.findall(regex) if name not in known]

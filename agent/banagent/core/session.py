@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Sessions: several lines about one failed attempt count once.
+
+A service writes three or four lines about one wrong password, and not the same ones for each way of failing. But each
+pattern, by itself, tells of an attempt at most once. So within a session the attempts are the largest number that any
+one pattern tells of; a line counts only as far as its pattern tells of more than was counted so far.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from banagent.core.events import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+LIFETIME = 600 * SECOND  # after the last line; sshd gives a login 2 minutes, and pids come round again
+LIMIT = 20_000  # sessions remembered; beyond it the oldest go first
+
+
+class Sessions:
+    """How often each pattern told of an attempt, by session."""
+
+    def __init__(self) -> None:
+        self._told: dict[bytes, tuple[int, dict[str, int]]] = {}  # (time of the last line, times told by pattern)
+        self._changed: set[bytes] = set()
+
+    def attempts(self, key: bytes, time: int, pattern: str, count: int, *, once: bool) -> int:
+        """Give how many new attempts a line tells of whose pattern reports `count`."""
+        last, told = self._told.pop(key, (time, {}))
+        if time - last > LIFETIME:
+            told = {}
+        before = max(told.values(), default=0)
+        told[pattern] = 1 if once else told.get(pattern, 0) + count
+        self._told[key] = (max(last, time), told)
+        self._changed.add(key)
+        self._forget_stale(time)
+        return max(told[pattern] - before, 0)
+
+    def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Give each session that changed since `saved`, in the checkpoint's form; None: forgotten."""
+        for key in self._changed:
+            state = self._told.get(key)
+            yield key, None if state is None else json.dumps(state).encode()
+
+    def saved(self) -> None:
+        """Note that the changes are in the checkpoint."""
+        self._changed.clear()
+
+    def load(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take over what a checkpoint holds."""
+        states = [(key, json.loads(value)) for key, value in rows]
+        states.sort(key=lambda row: row[1][0])
+        self._told = {key: (last, told) for key, (last, told) in states}
+        self._changed.clear()
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Give all that is remembered, as `load` takes it."""
+        return ((key, json.dumps(state).encode()) for key, state in self._told.items())
+
+    def _forget_stale(self, time: int) -> None:
+        """Forget up to two sessions that are over: more than one comes in at a time."""
+        for _ in range(2):
+            oldest = next(iter(self._told))
+            if time - self._told[oldest][0] <= LIFETIME and len(self._told) <= LIMIT:
+                return
+            del self._told[oldest]
+            self._changed.add(oldest)

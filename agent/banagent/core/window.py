@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The sliding window: how many failures each address has within `findtime`.
+
+Compact on purpose: for each address one `bytes` key and one `bytes` value of packed times, so that a million addresses
+fit into memory. What changed since the last checkpoint is known by key, so that a checkpoint costs what changed.
+"""
+
+from __future__ import annotations
+
+from struct import pack, unpack
+from typing import TYPE_CHECKING
+
+from banagent.core.events import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from banagent.core.address import Network
+
+LIMIT = 1_000_000  # addresses remembered; beyond it those whose last failure is the oldest go first
+
+
+def key_of(address: Network) -> bytes:
+    """Give the bytes under which an address is remembered: the packed address and the prefix length."""
+    return address.packed + bytes((address.prefix,))
+
+
+class Window:
+    """Failure times by address: at most `maxretry` of them each, none older than `findtime` seconds."""
+
+    def __init__(self, findtime: int, maxretry: int) -> None:
+        self._span = findtime * SECOND
+        self._maxretry = maxretry
+        self._times: dict[bytes, bytes] = {}  # in the order of the last change, so that the stale ones come first
+        self._changed: set[bytes] = set()
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, key: bytes, time: int, count: int = 1) -> int:
+        """Add `count` failures at `time`; give how many there are now within the window."""
+        packed = self._times.pop(key, b"")
+        times = list(unpack(f"<{len(packed) // 8}q", packed))
+        newest = max(times[-1], time) if times else time
+        times = [old for old in times if old > newest - self._span]
+        failures = len(times) + count
+        times += [time] * min(count, self._maxretry)
+        times.sort()  # an entry can be older than the one before it
+        del times[: -self._maxretry]
+        self._times[key] = pack(f"<{len(times)}q", *times)
+        self._changed.add(key)
+        self._forget_stale(newest)
+        return failures
+
+    def forget(self, key: bytes) -> None:
+        """Forget an address."""
+        if self._times.pop(key, None) is not None:
+            self._changed.add(key)
+
+    def count(self, key: bytes, now: int) -> int:
+        """Give how many failures of an address are within the window that ends at `now`."""
+        packed = self._times.get(key, b"")
+        return sum(time > now - self._span for time in unpack(f"<{len(packed) // 8}q", packed))
+
+    def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Give each address that changed since `saved`, with its packed times; None: forgotten."""
+        return ((key, self._times.get(key)) for key in self._changed)
+
+    def saved(self) -> None:
+        """Note that the changes are in the checkpoint."""
+        self._changed.clear()
+
+    def load(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take over what a checkpoint holds; rows that can't be this window's are left out."""
+        good = [(key, times) for key, times in rows if len(key) in (5, 17) and times and len(times) % 8 == 0]
+        good.sort(key=lambda row: unpack("<q", row[1][-8:]))
+        self._times = {key: times[-8 * self._maxretry :] for key, times in good}
+        self._changed.clear()
+
+    def items(self) -> Iterable[tuple[bytes, bytes]]:
+        """Give all that is remembered, as `load` takes it."""
+        return self._times.items()
+
+    def _forget_stale(self, newest: int) -> None:
+        """Forget up to two addresses whose failures are all too old: more than one comes in at a time."""
+        for _ in range(2):
+            oldest = next(iter(self._times))
+            (last,) = unpack("<q", self._times[oldest][-8:])
+            if last > newest - self._span and len(self._times) <= LIMIT:
+                return
+            self.forget(oldest)

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The agent's life: start, follow, reload, stop; one asyncio loop owns all state."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import structlog
+from systemd import daemon
+
+from banagent import config as configuration
+from banagent.core.bans import Bans
+from banagent.core.events import SECOND
+from banagent.enforce import Enforcer, Ports
+from banagent.errors import ConfigError, FirewallError, HistoryError, JournalError
+from banagent.pipeline import LATE, Pipeline
+from banagent.sinks.history import History
+from banagent.sources.host import HostAddresses
+from banagent.sources.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+STATE_DIRECTORY: Final = Path("/var/lib/banagent")
+HISTORY: Final = "history.db"
+CHECKPOINT: Final = 5.0  # seconds between checkpoints while there is activity
+TELL: Final = 1.0  # seconds until a change is in the status that systemd shows
+RETRY: Final = 5.0  # seconds until what failed is tried again
+LONGEST_PAUSE: Final = 60.0  # seconds between two tries to read a journal that can't be read
+
+log = structlog.get_logger()
+
+
+class Options(NamedTuple):
+    """What the command line says."""
+
+    config: Path | None = None  # instead of the admin's files
+    filters: Path | None = None  # a folder of filters that override the others
+    journal: Path | None = None  # a folder with journal files, instead of the machine's own journal
+    dry_run: bool = False
+
+
+async def run(options: Options) -> None:
+    """Run until SIGTERM or SIGINT. Raises BanagentError if it can't begin."""
+    await _Agent(options).run()
+
+
+def wall_clock() -> int:
+    """Give the time in µs since the epoch."""
+    return time.time_ns() // 1000
+
+
+class _Agent:
+    """What is running, and the loop's hooks to it."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._config = config = _load(options)
+        history = _history(options)
+        self._addresses = HostAddresses()
+        self._enforcer = Enforcer(Bans(), history, wall_clock, dry=options.dry_run)
+        self._pipeline = Pipeline(config, self._addresses.read(), history, self._enforcer)
+        self._stopping = asyncio.Event()
+        self._reloading = asyncio.Event()
+        self._live = False
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
+        loop.add_signal_handler(signal.SIGINT, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reloading.set)
+        journal = self._open_journal()  # a journal that can't be read is said before anything is touched
+        position = self._pipeline.position
+        self._enforcer.recall(position.time - LATE if position else wall_clock() - LATE)
+        self._pipeline.lift_forbidden()
+        self._enforcer.restore(self._ports())
+        self._watch_firewall()
+        loop.add_reader(self._addresses.fileno(), self._on_host_change)
+        self._expire()
+        self._feed_watchdog()
+        self._tell("READY=1")
+        log.info("ready", jails=",".join(self._pipeline.configs) or "none", dry_run=self._options.dry_run or None)
+        while not self._stopping.is_set():
+            await _first(self._follow(journal), self._reloading.wait(), self._stopping.wait())
+            if self._reloading.is_set():
+                self._reloading.clear()
+                self._reload()
+                journal = self._open_journal()
+        self._stop()
+
+    def _stop(self) -> None:
+        daemon.notify("STOPPING=1")
+        self._pipeline.save()
+        bans = len(self._enforcer.standing())
+        self._enforcer.close()
+        log.info(
+            "stopped",
+            bans_standing=bans,
+            hint="the kernel lifts each when its time is over; to lift all now: nft delete table inet banagent",
+        )
+
+    # reading
+
+    async def _follow(self, journal: Journal | None) -> None:
+        """Read the journal for ever, whatever happens to it."""
+        pause = 1.0
+        while True:
+            try:
+                journal = journal or self._open_journal()
+                await self._read(journal)
+            except JournalError as error:
+                log.error("trouble", message_id="trouble", error=str(error))  # noqa: TRY400 - for the admin
+            finally:
+                if journal is not None:
+                    journal.close()
+            journal = None
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _read(self, journal: Journal) -> None:
+        async for batch in journal.follow(self._pipeline.sift):
+            self._pipeline.handle(batch)
+            if batch.read:
+                self._after("checkpoint", CHECKPOINT, self._checkpoint)
+                self._expire()
+            elif not self._live:
+                self._live = True
+                self._enforcer.settle()
+                self._tell_soon()
+
+    def _open_journal(self) -> Journal:
+        """Open the journal where the last run left off, or `findtime` ago."""
+        configs = self._pipeline.configs.values()
+        units = {unit for config in configs for unit in config.filter.units}
+        identifiers = {name for config in configs for name in config.filter.identifiers}
+        journal = Journal(sorted(units), sorted(identifiers), self._options.journal)
+        position = self._pipeline.position
+        if position is None:
+            journal.seek_time(wall_clock() - max((config.findtime for config in configs), default=0) * SECOND)
+        elif not journal.seek(position.position):
+            log.warning(
+                "the journal no longer has the entry read last; entries in between may have been missed",
+                position=position.position,
+            )
+        return journal
+
+    # what the loop calls
+
+    def _on_host_change(self) -> None:
+        self._addresses.drain()
+        self._pipeline.adopt_host(self._addresses.read())
+
+    def _on_firewall_change(self) -> None:
+        self._enforcer.repair()
+        self._retry_later()
+
+    def _watch_firewall(self) -> None:
+        descriptor = self._enforcer.watched()
+        if descriptor is not None:
+            asyncio.get_running_loop().add_reader(descriptor, self._on_firewall_change)
+
+    def _unwatch_firewall(self) -> None:
+        descriptor = self._enforcer.watched()
+        if descriptor is not None:
+            asyncio.get_running_loop().remove_reader(descriptor)
+
+    def _expire(self) -> None:
+        """Lift what ran out; come back when the next ban does."""
+        next_end = self._enforcer.expire()
+        timer = self._timers.pop("expire", None)
+        if timer is not None:
+            timer.cancel()
+        if next_end is not None:
+            self._after("expire", max((next_end - wall_clock()) / SECOND, 0), self._expire)
+        self._retry_later()
+        self._tell_soon()
+
+    def _checkpoint(self) -> None:
+        self._pipeline.save()
+        self._retry_later()
+        self._tell_soon()
+
+    def _retry_later(self) -> None:
+        if self._enforcer.in_trouble:
+            self._after("retry", RETRY, self._retry)
+
+    def _retry(self) -> None:
+        self._enforcer.retry()
+        self._pipeline.save()
+        self._retry_later()
+
+    def _feed_watchdog(self) -> None:
+        """Say twice within $WATCHDOG_USEC that the loop turns (sd_notify(3))."""
+        interval = int(os.environ.get("WATCHDOG_USEC", "0")) / SECOND
+        if interval:
+            daemon.notify("WATCHDOG=1")
+            self._after("watchdog", interval / 2, self._feed_watchdog)
+
+    def _reload(self) -> None:
+        """Take the configuration as it is now; if it has mistakes, say them and go on as before."""
+        daemon.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._unwatch_firewall()
+        try:
+            self._change_config(_load(self._options))
+            log.info("reloaded", jails=",".join(self._pipeline.configs) or "none")
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                log.error("not reloaded", mistake=str(mistake))  # noqa: TRY400 - for the admin
+        except FirewallError as error:
+            log.error("not reloaded", error=str(error))  # noqa: TRY400
+        self._watch_firewall()
+        self._tell("READY=1")
+
+    def _change_config(self, config: configuration.Config) -> None:
+        """Go on with another configuration; if the kernel refuses, with the one before."""
+        self._pipeline.save()
+        former = self._config
+        self._pipeline.reconfigure(config)
+        try:
+            self._enforcer.switch(self._ports())
+        except FirewallError:
+            self._pipeline.reconfigure(former)
+            raise
+        self._config = config
+        self._pipeline.lift_forbidden()
+
+    # helpers of the above
+
+    def _ports(self) -> dict[str, Ports]:
+        return {name: config.ports for name, config in self._pipeline.configs.items()}
+
+    def _after(self, name: str, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` later, unless that is planned already."""
+        if name not in self._timers:
+
+            def fire() -> None:
+                del self._timers[name]
+                act()
+
+            self._timers[name] = asyncio.get_running_loop().call_later(seconds, fire)
+
+    def _tell_soon(self) -> None:
+        self._after("tell", TELL, self._tell)
+
+    def _tell(self, state: str = "") -> None:
+        """Tell systemd how things are, in a sentence."""
+        stand = "would stand" if self._options.dry_run else "stand"
+        words = [
+            f"{len(self._enforcer.standing())} bans {stand}",
+            f"{self._pipeline.failures} failures and {self._enforcer.decided} bans since the start",
+            "reading live" if self._live else "catching up",
+        ]
+        if self._enforcer.in_trouble:
+            words.append("TROUBLE, see the log")
+        status = "STATUS=" + "; ".join(words)
+        daemon.notify(f"{state}\n{status}" if state else status)
+
+
+def _load(options: Options) -> configuration.Config:
+    return configuration.load(config=options.config, filters=options.filters)
+
+
+def _history(options: Options) -> History:
+    """Open the history; if that can't be, go on without one, loudly: a ban matters more than a record of it."""
+    if options.dry_run:
+        return History(None)
+    path = Path(os.environ.get("STATE_DIRECTORY", str(STATE_DIRECTORY))) / HISTORY
+    try:
+        history = History(path)
+    except HistoryError as error:
+        log.error("trouble", message_id="trouble", error=str(error), hint="it bans, but a restart forgets")  # noqa: TRY400
+        return History(None)
+    if history.set_aside is not None:
+        log.error("the history was damaged; a new one was begun", message_id="trouble", set_aside=history.set_aside)
+    return history
+
+
+async def _first(*jobs: Coroutine[None, None, object]) -> None:
+    """Run until one of several is done, and end the others; what that one raises is raised."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From decisions to what is done about them: the kernel first, the history next, then the log."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import structlog
+
+from banagent.core.bans import Bans, Standing
+from banagent.core.events import Ban
+from banagent.errors import FirewallError, HistoryError
+from banagent.log import timestamp
+from banagent.sinks.history import Counts, History, Lifted, Position
+from banagent.sinks.nft import Firewall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from banagent.core.address import Network
+
+Ports = tuple[tuple[int, int], ...] | None  # ranges from-to; None: all
+ADOPTED: Final = "adopted"  # the pattern of a ban that was found in the kernel by an agent that lost its history
+
+log = structlog.get_logger()
+
+
+class Progress(NamedTuple):
+    """How far the sources were read, and the counts that changed since they were last saved."""
+
+    positions: Mapping[str, Position]
+    counts: Mapping[str, Counts]
+
+
+class Enforcer:
+    """Sees to it that the bans stand in the kernel, are in the history and are told.
+
+    `bans` is the truth; the kernel is made to agree with it. `clock` gives the time in µs since the epoch. Without a
+    firewall (a dry run) everything but the kernel's part is done.
+    """
+
+    def __init__(self, bans: Bans, history: History, clock: Callable[[], int], *, dry: bool) -> None:
+        self.bans = bans
+        self.decided = 0  # bans since the start
+        self._history = history
+        self._clock = clock
+        self._dry = dry
+        self._firewall: Firewall | None = None
+        self._ports: dict[str, Ports] = {}  # of the jails in force
+        self._ends: list[tuple[int, str, Network]] = []  # a heap of the ends to come
+        self._unknown: list[Standing] = []  # found in the kernel at the start, without a ban in the history
+        self._unsaved: list[Ban] = []
+        self._unsaved_lifted: list[Lifted] = []
+        self._failing: set[str] = set()  # the sinks that failed when last used
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether something could not be done and has to be tried again."""
+        return bool(self._failing)
+
+    def standing(self) -> list[Standing]:
+        """Give the bans that stand now."""
+        return self.bans.at(self._clock())
+
+    # start and reload
+
+    def recall(self, since: int) -> None:
+        """Take over from the history the bans that stood at some time after `since`."""
+        for ban, ended in self._history.bans(since):
+            item = Standing(ban.jail, ban.address, ban.end)
+            if ended:
+                self.bans.stand(item)
+            else:
+                self._note(item)
+
+    def restore(self, ports: Mapping[str, Ports]) -> None:
+        """Put the kernel right: all that the history knows, and for now what only the kernel knows.
+
+        Raises FirewallError.
+        """
+        if self._dry:
+            return
+        self._ports = dict(ports)
+        firewall = self._firewall = self._open()
+        found = {(item.jail, item.address): item for item in firewall.read(self._clock())}
+        known = {(item.jail, item.address) for item in self.standing()}
+        unknown = [item for key, item in found.items() if key not in known and item.jail in ports]
+        if self._history.is_new:
+            self._adopt(unknown)
+        else:
+            self._unknown = unknown
+        firewall.restore([*self.standing(), *self._unknown], self._clock())
+        log.info(
+            "bans stand",
+            bans=len(self.standing()),
+            missing=len(known - found.keys()) or None,  # the kernel had lost them: a reboot, a flush
+            unknown=len(unknown) or None,
+        )
+
+    def settle(self) -> None:
+        """All entries were read: lift what is in the kernel and no entry accounts for."""
+        known = {(item.jail, item.address) for item in self.standing()}
+        lifted = [(item.jail, item.address) for item in self._unknown if (item.jail, item.address) not in known]
+        self._unknown = []
+        self._release(lifted)
+        for jail, address in lifted:
+            log.info("lifted", jail=jail, address=address, why="it was in the kernel, but no entry accounts for it")
+
+    def switch(self, ports: Mapping[str, Ports]) -> None:
+        """Go on with other jails or ports, in one transaction. Raises FirewallError; then all is as before."""
+        former, self._ports = self._ports, dict(ports)
+        if self._dry:
+            return
+        try:
+            firewall = self._open()
+            firewall.restore(self.standing(), self._clock())
+        except FirewallError:
+            self._ports = former
+            raise
+        if self._firewall is not None:
+            self._firewall.close()
+        self._firewall = firewall
+
+    # what comes and goes
+
+    def enforce(self, bans: Sequence[Ban], progress: Progress) -> bool:
+        """Carry out decisions; give whether the history took them, and the progress with them."""
+        now = self._clock()
+        live = [Standing(ban.jail, ban.address, ban.end) for ban in bans if ban.end is None or ban.end > now]
+        firewall = self._firewall
+        if live and firewall is not None:
+            self._guarded("firewall", lambda: firewall.ban(live, now))
+        for item in live:
+            self._note(item)
+        over = [ban for ban in bans if ban.end is not None and ban.end <= now]
+        self._unsaved += bans
+        self._unsaved_lifted += [Lifted(ban.jail, ban.address, ban.end or now, "expired") for ban in over]
+        self.decided += len(bans)
+        saved = self.save(progress)
+        for ban in bans:
+            _announce(ban, over=ban in over, dry=self._dry)
+        return saved
+
+    def lift(self, items: Sequence[tuple[str, Network]], reason: str) -> None:
+        """Lift bans before their time."""
+        for jail, address in items:
+            self.bans.lift(jail, address)
+        self._release(items)
+        self._tell_lifted(items, reason)
+
+    def expire(self) -> int | None:
+        """Take note of the bans that ran out; give when the next one does, in µs since the epoch."""
+        now = self._clock()
+        ended: list[tuple[str, Network]] = []
+        while self._ends and self._ends[0][0] <= now:
+            end, jail, address = heapq.heappop(self._ends)
+            if self.bans.stands(Standing(jail, address, end)):
+                ended.append((jail, address))
+        # the kernel has done it already, unless its clock stood still while the machine slept
+        self._release(ended)
+        self._tell_lifted(ended, "expired")
+        return self._ends[0][0] if self._ends else None
+
+    def save(self, progress: Progress) -> bool:
+        """Commit what is not yet in the history together with the progress; give whether that worked."""
+        ports = {
+            name: _ports_text(self._ports[name]) for name in {ban.jail for ban in self._unsaved} & self._ports.keys()
+        }
+        saved = self._guarded(
+            "history",
+            lambda: self._history.commit(
+                bans=self._unsaved,
+                lifted=self._unsaved_lifted,
+                counts=progress.counts,
+                positions=progress.positions,
+                ports=ports,
+            ),
+        )
+        if saved:
+            self._unsaved, self._unsaved_lifted = [], []
+        return saved
+
+    # the kernel's side
+
+    def watched(self) -> int | None:
+        """Give the descriptor that becomes readable when somebody changes nftables; then call `repair`."""
+        return None if self._firewall is None else self._firewall.fileno()
+
+    def repair(self) -> None:
+        """Look at what others changed in nftables, and put back what they removed of ours."""
+        firewall = self._firewall
+        changes = firewall.changes() if firewall is not None else []
+        if firewall is None or not changes or (firewall.intact() and not any(item.elements for item in changes)):
+            return
+        if self._rebuild():
+            program, pid, _ = changes[-1]
+            bans = len(self.standing())
+            log.warning("repaired", message_id="repaired", bans=bans, program=program, pid=pid)
+
+    def retry(self) -> None:
+        """Try again what the kernel refused; the history is tried again with the next `save`."""
+        if "firewall" in self._failing:
+            self._rebuild()
+
+    def close(self) -> None:
+        """Let go of the kernel and the history. The bans stand on."""
+        self._history.close()
+        if self._firewall is not None:
+            self._firewall.close()
+
+    # helpers of the above
+
+    def _open(self) -> Firewall:
+        """Open a firewall for the jails in force, and for those that are no more but have bans that stand."""
+        known = self._history.ports()
+        gone = {item.jail for item in self.standing()} - self._ports.keys()
+        firewall = Firewall({**self._ports, **{name: _ports(known.get(name, "")) for name in gone}})
+        firewall.open()
+        return firewall
+
+    def _note(self, item: Standing) -> None:
+        self.bans.stand(item)
+        if item.end is not None:
+            heapq.heappush(self._ends, (item.end, item.jail, item.address))
+
+    def _adopt(self, items: Sequence[Standing]) -> None:
+        """Take over bans that an agent whose history is lost has left in the kernel."""
+        now = self._clock()
+        for jail, address, end in items:
+            self._note(Standing(jail, address, end))
+            self._unsaved.append(
+                Ban(
+                    jail=jail,
+                    address=address,
+                    position=f"kernel:{now}",
+                    start=now,
+                    end=end,
+                    failures=0,
+                    user=None,
+                    filter=jail,
+                    pattern=ADOPTED,
+                ),
+            )
+        if items:
+            log.warning("adopted the bans found in the kernel, of which the history does not know", bans=len(items))
+
+    def _release(self, items: Sequence[tuple[str, Network]]) -> None:
+        firewall = self._firewall
+        if items and firewall is not None:
+            self._guarded("firewall", lambda: firewall.unban(items, self._clock()))
+
+    def _tell_lifted(self, items: Sequence[tuple[str, Network]], reason: str) -> None:
+        now = self._clock()
+        for jail, address in items:
+            self._unsaved_lifted.append(Lifted(jail, address, now, reason))
+            log.info("unbanned", message_id="unbanned", jail=jail, address=address, reason=reason)
+        if items:
+            self.save(Progress({}, {}))
+
+    def _rebuild(self) -> bool:
+        firewall = self._firewall
+        return firewall is not None and self._guarded(
+            "firewall",
+            lambda: firewall.restore([*self.standing(), *self._unknown], self._clock()),
+        )
+
+    def _guarded(self, sink: str, act: Callable[[], object]) -> bool:
+        """Use a sink; say once that it fails, and once that it works again."""
+        try:
+            act()
+        except (FirewallError, HistoryError) as error:
+            if sink not in self._failing:
+                self._failing.add(sink)
+                log.error("trouble", message_id="trouble", sink=sink, error=str(error))  # noqa: TRY400 - for the admin
+            return False
+        if sink in self._failing:
+            self._failing.discard(sink)
+            log.warning("works again", sink=sink)
+        return True
+
+
+def _announce(ban: Ban, *, over: bool, dry: bool) -> None:
+    log.info(
+        "would ban" if dry else "over already" if over else "banned",
+        message_id=None if dry or over else "banned",
+        jail=ban.jail,
+        address=ban.address,
+        start=timestamp(ban.start),
+        end=timestamp(ban.end),
+        bantime=ban.bantime,
+        failures=ban.failures,
+        user=ban.user,
+        filter=ban.filter,
+        pattern=ban.pattern,
+    )
+
+
+def _ports_text(ports: Ports) -> str:
+    """Give ports as the history keeps them: `22-22 8000-8100`, or `all`."""
+    return "all" if ports is None else " ".join(f"{first}-{last}" for first, last in ports)
+
+
+def _ports(text: str) -> Ports:
+    if text == "all":
+        return None
+    pairs = (part.split("-") for part in text.split())
+    return tuple((int(first), int(last)) for first, last in pairs)

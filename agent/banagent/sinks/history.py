@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The history (SQLite, WAL): bans, and the checkpoint from which a later run goes on.
+
+A commit puts the decisions, the counts that changed and the position up to which entries were read into one
+transaction: whatever happens to the process, the three fit together. `synchronous=NORMAL` survives a killed process;
+after a power cut the last commits can be missing, and the journal's entries from the older position are read again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from banagent.core.address import Network, parse_network
+from banagent.core.events import Ban
+from banagent.errors import HistoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+VERSION: Final = 1  # of the schema, in PRAGMA user_version
+_SCHEMA: Final = """
+CREATE TABLE bans (
+    id INTEGER PRIMARY KEY,
+    jail TEXT NOT NULL, address TEXT NOT NULL, position TEXT NOT NULL,
+    start INTEGER NOT NULL, end INTEGER,            -- µs since the epoch; NULL: permanent
+    failures INTEGER NOT NULL, user TEXT, filter TEXT NOT NULL, pattern TEXT NOT NULL,
+    lifted INTEGER, reason TEXT,                    -- when it ended, and why
+    UNIQUE (jail, address, position)
+);
+CREATE INDEX bans_standing ON bans (end) WHERE lifted IS NULL;
+CREATE TABLE ports (jail TEXT PRIMARY KEY, ports TEXT) WITHOUT ROWID;   -- of jails with bans, in case a jail goes
+CREATE TABLE checkpoint (source TEXT PRIMARY KEY, position TEXT NOT NULL, time INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE windows (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, key)) WITHOUT ROWID;
+CREATE TABLE sessions (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, key)) WITHOUT ROWID;
+"""
+
+
+class Position(NamedTuple):
+    """How far a source was read."""
+
+    position: str
+    time: int  # of the entry there, in µs since the epoch
+
+
+class Lifted(NamedTuple):
+    """A ban that ended."""
+
+    jail: str
+    address: Network
+    time: int
+    reason: str
+
+
+class Counts(NamedTuple):
+    """What one jail has to remember that changed; a value of None: no more."""
+
+    windows: Iterable[tuple[bytes, bytes | None]]
+    sessions: Iterable[tuple[bytes, bytes | None]]
+
+
+class History:
+    """The database in the state directory."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Open it, or make it. `None` keeps it in memory. Raises HistoryError."""
+        self._name = str(path) if path is not None else ":memory:"
+        self.set_aside: Path | None = None  # where a file was moved that is no database of ours
+        try:
+            self._db = self._open()
+        except sqlite3.DatabaseError as error:
+            if path is None or isinstance(error, sqlite3.OperationalError):
+                raise HistoryError(f"cannot open the history {self._name}: {error}") from error
+            self.set_aside = _set_aside(path)
+            self._db = self._open()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever committed."""
+        with self._errors("read"):
+            rows: int
+            (rows,) = self._db.execute("SELECT count(*) FROM checkpoint").fetchone()
+        return rows == 0
+
+    def position(self, source: str) -> Position | None:
+        """Give how far `source` was read when last committed."""
+        with self._errors("read"):
+            row = self._db.execute("SELECT position, time FROM checkpoint WHERE source = ?", (source,)).fetchone()
+        return None if row is None else Position(*row)
+
+    def counts(self, jail: str) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
+        """Give a jail's windows and sessions as they were committed."""
+        with self._errors("read"):
+            windows = self._db.execute("SELECT key, value FROM windows WHERE jail = ?", (jail,)).fetchall()
+            sessions = self._db.execute("SELECT key, value FROM sessions WHERE jail = ?", (jail,)).fetchall()
+        return windows, sessions
+
+    def bans(self, after: int) -> list[tuple[Ban, bool]]:
+        """Give the bans that ran or run on after `after`, in the order they were decided, each with whether it ended.
+
+        Those lifted before their time are left out.
+        """
+        columns = "jail, address, position, start, end, failures, user, filter, pattern, lifted IS NOT NULL"
+        where = "(end IS NULL OR end > ?) AND (lifted IS NULL OR reason = 'expired')"
+        with self._errors("read"):
+            rows = self._db.execute(f"SELECT {columns} FROM bans WHERE {where} ORDER BY id", (after,)).fetchall()  # noqa: S608 - constants
+        return [(_ban(row[:-1]), bool(row[-1])) for row in rows]
+
+    def ports(self) -> dict[str, str]:
+        """Give the ports on which each jail that ever had a ban bans, as they were committed."""
+        with self._errors("read"):
+            return dict(self._db.execute("SELECT jail, ports FROM ports").fetchall())
+
+    def commit(
+        self,
+        *,
+        bans: Iterable[Ban] = (),
+        lifted: Iterable[Lifted] = (),
+        counts: Mapping[str, Counts] | None = None,
+        positions: Mapping[str, Position] | None = None,
+        ports: Mapping[str, str] | None = None,
+    ) -> None:
+        """Commit all of it, or nothing. A ban that is known already, as after a replay, stays as it is."""
+        with self._errors("write"), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT OR IGNORE INTO bans (jail, address, position, start, end, failures, user, filter, pattern)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (b.jail, str(b.address), b.position, b.start, b.end, b.failures, b.user, b.filter, b.pattern)
+                    for b in bans
+                ),
+            )
+            self._db.executemany(
+                "UPDATE bans SET lifted = ?, reason = ? WHERE jail = ? AND address = ? AND lifted IS NULL",
+                ((item.time, item.reason, item.jail, str(item.address)) for item in lifted),
+            )
+            for jail, changed in (counts or {}).items():
+                self._remember("windows", jail, changed.windows)
+                self._remember("sessions", jail, changed.sessions)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)",
+                ((source, *position) for source, position in (positions or {}).items()),
+            )
+            self._db.executemany("INSERT OR REPLACE INTO ports VALUES (?, ?)", (ports or {}).items())
+
+    def close(self) -> None:
+        """Close the database."""
+        with suppress(sqlite3.Error):  # a full disk: what could be written is written
+            self._db.close()
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._name, timeout=1, isolation_level=None)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            self._migrate(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise HistoryError(
+                f"the history {self._name} is of a newer version of banagent ({version}, this one knows {VERSION});"
+                " install that version, or move the file away",
+            )
+        if version < 1:
+            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+
+    def _remember(self, table: str, jail: str, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        for key, value in changes:
+            if value is None:
+                self._db.execute(f"DELETE FROM {table} WHERE jail = ? AND key = ?", (jail, key))  # noqa: S608 - a constant
+            else:
+                self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", (jail, key, value))  # noqa: S608
+
+    def _errors(self, verb: str) -> _Translate:
+        return _Translate(f"cannot {verb} the history {self._name}")
+
+
+def _ban(row: tuple[Any, ...]) -> Ban:
+    jail, address, position, start, end, failures, user, filter_name, pattern = row
+    return Ban(
+        jail=jail,
+        address=parse_network(address),
+        position=position,
+        start=start,
+        end=end,
+        failures=failures,
+        user=user,
+        filter=filter_name,
+        pattern=pattern,
+    )
+
+
+class _Translate:
+    """Turn SQLite's errors into ours."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise HistoryError(f"{self._what}: {error}") from error
+
+
+def _set_aside(path: Path) -> Path:
+    """Move a damaged database out of the way, so that the agent can start; nothing is deleted."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(target.with_name(target.name + suffix))
+    return target

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The journal: one low-level reader for all jails, following live.
+
+It uses `systemd._reader._Reader`, the C class below `journal.Reader`: entries are read field by field, the message
+first, and nothing else of those that no pattern matches (`journal.Reader` makes a dictionary of each: eight times the
+time).
+"""
+
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from systemd import _reader
+
+from banagent.core.events import Entry
+from banagent.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+SLICE: Final = 500  # entries read at a time, so that other things get their turn
+THRESHOLD: Final = 65_536  # bytes of a field that libsystemd hands over; also its own default
+# journald coalesces its change notices by about 0.4 s. During an attack that is too long: poll for a while instead.
+ALERT: Final = 5.0  # seconds
+POLL: Final = 0.01  # seconds
+_TRANSIENT_FILES: Final = Path("/run/log/journal")
+_PERSISTENT_FILES: Final = Path("/var/log/journal")
+
+
+class Batch(NamedTuple):
+    """What was read in one go."""
+
+    entries: list[tuple[Entry, Sequence[int]]]  # those that passed, with what `sift` made of the message
+    read: int  # entries in all
+    position: str  # of the last one
+    time: int  # of the last one
+
+
+class Journal:
+    """A reader of all entries of the given units or identifiers, in the journal's order.
+
+    Globs among the units can't be matched by libsystemd; such entries are found by their identifier.
+    """
+
+    def __init__(self, units: Iterable[str], identifiers: Iterable[str], directory: Path | None = None) -> None:
+        self._directory = directory
+        self._reader = _open(directory)
+        self._reader.data_threshold = THRESHOLD
+        self._streams: _reader._Reader | None = None
+        self.position: str | None = None
+        self.damaged = 0  # entries that could not be read
+        for unit in units:
+            if not set(unit) & set("*?["):
+                self._reader.add_match(f"_SYSTEMD_UNIT={unit}")
+        self._reader.add_disjunction()
+        for identifier in identifiers:
+            self._reader.add_match(f"SYSLOG_IDENTIFIER={identifier}")
+
+    def seek(self, position: str) -> bool:
+        """Go on behind the entry at `position`; False if it is gone, and reading goes on with the next that is left."""
+        self._reader.seek_cursor(position)
+        if not self._reader._next():
+            return False
+        if self._reader.test_cursor(position):
+            self.position = position
+            return True
+        self._reader._previous()
+        return False
+
+    def seek_time(self, since: int) -> None:
+        """Begin with the first entry at or after `since`, in µs since the epoch."""
+        self._reader.seek_realtime(since)
+
+    def read(self, sift: Callable[[bytes], Sequence[int]], limit: int = SLICE) -> Batch:
+        """Read up to `limit` entries; those of whose message `sift` makes nothing are read no further."""
+        reader = self._reader
+        advance, get = reader._next, reader._get
+        passed: list[tuple[Entry, Sequence[int]]] = []
+        read = 0
+        try:
+            while read < limit and advance():
+                read += 1
+                try:
+                    message = get("MESSAGE")
+                except KeyError:
+                    continue
+                except OSError:
+                    self.damaged += 1
+                    continue
+                hits = sift(message)
+                if hits:
+                    passed.append((self._entry(message), hits))
+            if read:
+                self.position = reader._get_cursor()
+                return Batch(passed, read, self.position, reader._get_realtime())
+        except OSError as error:
+            raise JournalError(f"cannot read the journal: {error.strerror}; see: journalctl --verify") from error
+        return Batch(passed, 0, self.position or "", 0)
+
+    async def follow(self, sift: Callable[[bytes], Sequence[int]]) -> AsyncIterator[Batch]:
+        """Read for ever; asleep while the journal is silent, watchful for some seconds after an entry that passed.
+
+        An empty batch says that all there was has been read; it comes once.
+        """
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+        alert_until = 0.0
+        quiet = False
+
+        def on_change() -> None:
+            self._reader.process()
+            changed.set()
+
+        descriptor = self._reader.fileno()
+        loop.add_reader(descriptor, on_change)
+        try:
+            while True:
+                batch = self.read(sift)
+                if batch.entries:
+                    alert_until = loop.time() + ALERT
+                if batch.read:
+                    yield batch
+                elif not quiet:
+                    quiet = True
+                    yield batch
+                if batch.read == SLICE:
+                    await asyncio.sleep(0)
+                    continue
+                pause = POLL if loop.time() < alert_until else self._timeout()
+                try:
+                    await asyncio.wait_for(changed.wait(), pause)
+                except TimeoutError:
+                    self._reader.process()
+                changed.clear()
+        finally:
+            loop.remove_reader(descriptor)
+
+    def close(self) -> None:
+        """Close the journal's files."""
+        self._reader.close()
+        if self._streams is not None:
+            self._streams.close()
+
+    def _entry(self, message: bytes) -> Entry:
+        """Read the rest of the entry at which the reader stands."""
+        reader = self._reader
+        uid, pid = self._get("_UID"), self._get("_PID")
+        position = reader._get_cursor()
+        stream = self._get("_STREAM_ID") if self._get("_TRANSPORT") == "stdout" else None
+        return Entry(
+            reader._get_realtime(),
+            message,
+            position,
+            int(uid) if uid is not None else None,
+            self._get("_SYSTEMD_UNIT"),
+            self._get("SYSLOG_IDENTIFIER"),
+            int(pid) if pid is not None else None,
+            stream is not None and self._is_continuation(stream, position),
+        )
+
+    def _get(self, field: str) -> str | None:
+        try:
+            return self._reader._get(field).decode("utf-8", "replace")
+        except KeyError:
+            return None
+
+    def _is_continuation(self, stream: str, position: str) -> bool:
+        """Whether the entry before the one at `position`, in the same stdout stream, was cut at journald's LineMax=."""
+        if self._streams is None:
+            self._streams = _open(self._directory)
+        reader = self._streams
+        reader.flush_matches()
+        reader.add_match(f"_STREAM_ID={stream}")
+        reader.seek_cursor(position)
+        if not reader._next() or not reader._previous():
+            return False
+        try:
+            return reader._get("_LINE_BREAK") == b"line-max"
+        except KeyError:
+            return False
+
+    def _timeout(self) -> float | None:
+        """Give the seconds after which libsystemd wants to look by itself; None: never (-1, inotify works)."""
+        milliseconds = self._reader.get_timeout_ms()
+        return None if milliseconds < 0 else milliseconds / 1000
+
+
+def _open(directory: Path | None) -> _reader._Reader:
+    """Open the journal. Raises JournalError, also where libsystemd would show an empty journal and no error."""
+    folders = [directory] if directory is not None else [_PERSISTENT_FILES, _TRANSIENT_FILES]
+    files = [file for folder in folders for file in (*folder.glob("*.journal"), *folder.glob("*/*.journal"))]
+    places = " or ".join(map(str, folders))
+    if not files:
+        raise JournalError(f"no journal files in {places}; is systemd-journald running?")
+    if not any(os.access(file, os.R_OK) for file in files if file.name.startswith("system") or directory is not None):
+        raise JournalError(
+            f"not permitted to read the journal in {places}; the agent's user must be in group systemd-journal",
+        )
+    try:
+        if directory is not None:
+            return _reader._Reader(flags=0, path=str(directory))
+        return _reader._Reader(flags=_reader.LOCAL_ONLY)
+    except OSError as error:
+        raise JournalError(f"cannot open the journal in {places}: {error.strerror}") from error
