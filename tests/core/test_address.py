@@ -31,9 +31,24 @@ def test_parse_address(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    # short, octal, hexadecimal and decimal forms, names, rubbish, blanks, NULs, zones, lone surrogates
-    ["", "1.2.3", "1.2.3.4.5", "010.0.0.1", "0x7f.1", "2130706433", "256.1.1.1", "localhost", ":", ":::", "1::2::3"]
-    + ["192.0.2.1 ", " 192.0.2.1", "192.0.2.1\n", "192.0.2.1\0", "fe80::1%eth0", "[::1]", "1.2.3.4:22", "\udc80", "١.2.3.4"],
+    # short, octal, hexadecimal and decimal forms, names, rubbish, blanks, NULs, zones, lone surrogates, other digits
+    [
+        *(
+            "",
+            "1.2.3",
+            "1.2.3.4.5",
+            "010.0.0.1",
+            "0x7f.1",
+            "2130706433",
+            "256.1.1.1",
+            "localhost",
+            ":",
+            ":::",
+            "1::2::3",
+        ),
+        *("192.0.2.1 ", " 192.0.2.1", "192.0.2.1\n", "192.0.2.1\0", "fe80::1%eth0", "[::1]", "1.2.3.4:22"),
+        *("\udc80", "\u0661.2.3.4"),
+    ],
 )
 def test_parse_address_refuses(text: str) -> None:
     with pytest.raises(ValueError, match="is not an address"):
@@ -55,7 +70,9 @@ def test_parse_network(text: str, expected: str) -> None:
     assert str(parse_network(text)) == expected
 
 
-@pytest.mark.parametrize("text", ["192.0.2.0/33", "192.0.2.0/-1", "192.0.2.0/", "192.0.2.0/255.0.0.0", "::/129", "::/²", "::ffff:1.2.3.4/95"])
+@pytest.mark.parametrize(
+    "text", ["192.0.2.0/33", "192.0.2.0/-1", "192.0.2.0/", "192.0.2.0/255.0.0.0", "::/129", "::/²", "::ffff:1.2.3.4/95"]
+)
 def test_parse_network_refuses(text: str) -> None:
     with pytest.raises(ValueError, match="is not a network"):
         parse_network(text)

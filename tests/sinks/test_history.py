@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+from __future__ import annotations
+
+import resource
+import signal
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from banagent.core.address import parse_network
+from banagent.core.events import Ban
+from banagent.errors import HistoryError
+from banagent.sinks.history import VERSION, Counts, History, Lifted, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def ban(address: str = "192.0.2.1", position: str = "p", end: int | None = 100, **more: str | None) -> Ban:
+    known = {"jail": "sshd", "user": "root", "filter": "sshd", "pattern": "password"} | more
+    return Ban(address=parse_network(address), position=position, start=1, end=end, failures=5, **known)  # type: ignore[arg-type]  # strings all
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    made = History(tmp_path / "history.db")
+    yield made
+    made.close()
+
+
+def test_what_is_committed_is_there_after_a_restart(tmp_path: Path, history: History) -> None:
+    assert history.is_new
+    history.commit(
+        bans=[ban(), ban("2001:db8::/64", "q", None, user=None)],
+        counts={"sshd": Counts([(b"k", b"v"), (b"gone", b"v")], [(b"s", b"t")])},
+        positions={"journal": Position("q", 7)},
+        ports={"sshd": "22-22"},
+    )
+    history.commit(counts={"sshd": Counts([(b"gone", None), (b"k", b"w")], [])})
+    history.close()
+    later = History(tmp_path / "history.db")
+    assert not later.is_new
+    assert later.bans(0) == [(ban(), False), (ban("2001:db8::/64", "q", None, user=None), False)]
+    assert later.counts("sshd") == ([(b"k", b"w")], [(b"s", b"t")])
+    assert later.counts("other") == ([], [])
+    assert later.position("journal") == Position("q", 7)
+    assert later.position("other") is None
+    assert later.ports() == {"sshd": "22-22"}
+    later.close()
+
+
+def test_a_replayed_ban_changes_nothing(history: History) -> None:
+    history.commit(bans=[ban()])
+    history.commit(bans=[ban(end=999)])
+    assert history.bans(0) == [(ban(), False)]
+
+
+def test_ended_and_lifted_bans(history: History) -> None:
+    history.commit(bans=[ban(), ban("192.0.2.2"), ban("192.0.2.3", end=None), ban("192.0.2.4", jail="other")])
+    lifted = [Lifted("sshd", parse_network(a), 100, r) for a, r in (("192.0.2.1", "expired"), ("192.0.2.2", "ignored"))]
+    history.commit(lifted=lifted)
+    assert [(str(item.address), ended) for item, ended in history.bans(99)] == [
+        ("192.0.2.1", True),  # an entry from before its end may still be read
+        ("192.0.2.3", False),
+        ("192.0.2.4", False),
+    ]
+    assert [str(item.address) for item, _ in history.bans(100)] == ["192.0.2.3"]
+
+
+def test_all_or_nothing(history: History) -> None:
+    def fails() -> Iterator[tuple[bytes, bytes]]:
+        yield b"k", b"v"
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with pytest.raises(HistoryError, match=r"cannot write the history .*disk I/O error"):
+        history.commit(bans=[ban()], counts={"sshd": Counts(fails(), [])}, positions={"journal": Position("p", 1)})
+    assert history.is_new
+    assert history.bans(0) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_file_is_set_aside(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "history.db"
+    path.write_bytes(content)
+    history = History(path)
+    assert (history.set_aside is None) == (content == b"")  # an empty file is an empty database
+    if history.set_aside is not None:
+        assert history.set_aside.read_bytes() == content
+    history.commit(bans=[ban()])
+    history.close()
+
+
+def test_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    History(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    db.close()
+    with pytest.raises(HistoryError, match="newer version"):
+        History(path)
+    assert [file.name for file in tmp_path.iterdir() if "damaged" in file.name] == []
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(HistoryError, match="unable to open database file"):
+        History(tmp_path / "no" / "history.db")
+
+
+def test_a_full_disk_and_then_a_free_one(history: History) -> None:
+    """The kernel's own limit on file sizes stands for the full disk."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    bans = [ban(f"192.0.{n // 250}.{n % 250}", f"p{n}") for n in range(2000)]
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, former[1]))
+        with pytest.raises(HistoryError, match="cannot write the history"):
+            history.commit(bans=bans)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+        signal.signal(signal.SIGXFSZ, handler)
+    history.commit(bans=bans)
+    assert len(history.bans(0)) == 2000
