@@ -49,6 +49,7 @@ class Enforcer:
         self._firewall: Firewall | None = None
         self._ports: dict[str, Ports] = {}  # of the jails in force
         self._ends: list[tuple[int, str, Network]] = []  # a heap of the ends to come
+        self._amnesiac = False  # there was no history at the start
         self._unknown: list[Standing] = []  # found in the kernel at the start, without a ban in the history
         self._unsaved: list[Ban] = []
         self._unsaved_lifted: list[Lifted] = []
@@ -85,27 +86,31 @@ class Enforcer:
         firewall = self._firewall = self._open()
         found = {(item.jail, item.address): item for item in firewall.read(self._clock())}
         known = {(item.jail, item.address) for item in self.standing()}
-        unknown = [item for key, item in found.items() if key not in known and item.jail in ports]
-        if self._history.is_new:
-            self._adopt(unknown)
-        else:
-            self._unknown = unknown
+        self._unknown = [item for key, item in found.items() if key not in known and item.jail in ports]
+        self._amnesiac = self._history.is_new
         firewall.restore([*self.standing(), *self._unknown], self._clock())
         log.info(
             "bans stand",
             bans=len(self.standing()),
             missing=len(known - found.keys()) or None,  # the kernel had lost them: a reboot, a flush
-            unknown=len(unknown) or None,
+            unknown=len(self._unknown) or None,
         )
 
     def settle(self) -> None:
-        """All entries were read: lift what is in the kernel and no entry accounts for."""
+        """All entries were read: see to what is in the kernel and no entry accounts for.
+
+        It is lifted; but if the history was lost, the bans were rightly decided by an agent that remembered more.
+        """
         known = {(item.jail, item.address) for item in self.standing()}
-        lifted = [(item.jail, item.address) for item in self._unknown if (item.jail, item.address) not in known]
+        left = [item for item in self._unknown if (item.jail, item.address) not in known]
         self._unknown = []
-        self._release(lifted)
-        for jail, address in lifted:
-            log.info("lifted", jail=jail, address=address, why="it was in the kernel, but no entry accounts for it")
+        if self._amnesiac:
+            self._adopt(left)
+            return
+        self._release([(item.jail, item.address) for item in left])
+        for item in left:
+            why = "it was in the kernel, but no entry accounts for it"
+            log.info("lifted", jail=item.jail, address=item.address, why=why)
 
     def switch(self, ports: Mapping[str, Ports]) -> None:
         """Go on with other jails or ports, in one transaction. Raises FirewallError; then all is as before."""
@@ -244,6 +249,7 @@ class Enforcer:
             )
         if items:
             log.warning("adopted the bans found in the kernel, of which the history does not know", bans=len(items))
+            self.save(Progress({}, {}))
 
     def _release(self, items: Sequence[tuple[str, Network]]) -> None:
         firewall = self._firewall
