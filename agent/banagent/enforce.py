@@ -85,14 +85,14 @@ class Enforcer:
         self._ports = dict(ports)
         firewall = self._firewall = self._open()
         found = {(item.jail, item.address): item for item in firewall.read(self._clock())}
-        known = {(item.jail, item.address) for item in self.standing()}
+        known = {(item.jail, item.address) for item in self.bans}
         self._unknown = [item for key, item in found.items() if key not in known and item.jail in ports]
         self._amnesiac = self._history.is_new
         firewall.restore([*self.standing(), *self._unknown], self._clock())
         log.info(
             "bans stand",
             bans=len(self.standing()),
-            missing=len(known - found.keys()) or None,  # the kernel had lost them: a reboot, a flush
+            missing=sum((item.jail, item.address) not in found for item in self.standing()) or None,  # the kernel had lost them: a reboot, a flush
             unknown=len(self._unknown) or None,
         )
 
@@ -101,7 +101,7 @@ class Enforcer:
 
         It is lifted; but if the history was lost, the bans were rightly decided by an agent that remembered more.
         """
-        known = {(item.jail, item.address) for item in self.standing()}
+        known = {(item.jail, item.address) for item in self.bans}
         left = [item for item in self._unknown if (item.jail, item.address) not in known]
         self._unknown = []
         if self._amnesiac:
