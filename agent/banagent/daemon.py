@@ -129,7 +129,7 @@ class _Agent:
             if batch.read:
                 self._after("checkpoint", CHECKPOINT, self._checkpoint)
                 self._expire()
-            elif not self._live:
+            if batch.all_read and not self._live:
                 self._live = True
                 self._enforcer.settle()
                 self._tell_soon()

@@ -23,7 +23,8 @@ MESSAGE_IDS: Final = {
     "repaired": "5bc45f3cf7f94d3b9e1c8b6a3e0fd003",
     "trouble": "5bc45f3cf7f94d3b9e1c8b6a3e0fd004",
 }
-_PRIORITIES: Final = {"debug": 7, "info": 6, "notice": 5, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
+_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
+_NOTICE: Final = 5  # structlog has no word for it
 _PLAIN: Final = re.compile(r"[!-~]+")  # what needs no quotes: printable ASCII without the blank
 _QUOTED: Final = frozenset('"\\=')
 
@@ -84,16 +85,18 @@ def _stderr_is_journal() -> bool:
 
 
 def _to_stderr(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    level = "" if event["level"] in {"info", "notice"} else f"{event['level']}: "
+    level = "" if event["level"] == "info" else f"{event['level']}: "
     exception = "\n" + event["exception"] if "exception" in event else ""
     print(f"{level}{line(event)}{exception}", file=sys.stderr, flush=True)
     raise structlog.DropEvent
 
 
 def _to_journal(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    fields: dict[str, Any] = {"MESSAGE": line(event), "PRIORITY": _PRIORITIES[event["level"]]}
-    if "message_id" in event:
-        fields["MESSAGE_ID"] = MESSAGE_IDS[event["message_id"]]
+    kind = event.get("message_id")
+    priority = _NOTICE if kind == "banned" else _PRIORITIES[event["level"]]
+    fields: dict[str, Any] = {"MESSAGE": line(event), "PRIORITY": priority, "SYSLOG_IDENTIFIER": "banagent"}
+    if kind is not None:
+        fields["MESSAGE_ID"] = MESSAGE_IDS[kind]
     if "exception" in event:
         fields["BANAGENT_EXCEPTION"] = event["exception"]
     fields |= {

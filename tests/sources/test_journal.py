@@ -219,26 +219,21 @@ def test_follows_over_rotation_and_a_restart_of_journald(journald: Journald) -> 
     journal.close()
 
 
-def test_an_empty_batch_says_once_that_all_was_read(journald: Journald) -> None:
-    journald.write("F0")
-    journal = opened(journald.path)
+@pytest.mark.parametrize("before", [0, 1, SLICE])
+def test_the_first_batches_say_when_all_was_read(tmp_path: Path, before: int) -> None:
+    journal = opened(made(tmp_path / "j", [b"F"] * (before or 1)))
+    if not before:
+        journal.seek_time(START + 10)
 
-    async def sizes() -> list[int]:
-        found: list[int] = []
+    async def first() -> list[tuple[int, bool]]:
+        found: list[tuple[int, bool]] = []
         async with asyncio.timeout(20):
             async for batch in journal.follow(sift):
-                found.append(batch.read)
-                if len(found) in {1, 2}:
-                    continue
-                if len(found) == 3:
+                found.append((batch.read, batch.all_read))
+                if batch.all_read or len(found) == 3:
                     break
         return found
 
-    async def run() -> list[int]:
-        reading = asyncio.create_task(sizes())
-        await asyncio.sleep(0.1)
-        await asyncio.to_thread(journald.write, "F1")
-        return await reading
-
-    assert asyncio.run(run()) == [1, 0, 1]
+    if before < SLICE:
+        assert asyncio.run(first()) == [(before, True)]
     journal.close()

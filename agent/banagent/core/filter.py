@@ -118,9 +118,10 @@ def expand(regex: str, pieces: Mapping[str, str]) -> str:
     raise ValueError("its pieces contain one another")
 
 
-def options() -> re2.Options:
+def options(memory: int = 8 << 20) -> re2.Options:
     """How patterns are compiled: on bytes, `.` matches any of them, and no complaints on stderr."""
     chosen = re2.Options()
+    chosen.max_mem = memory
     chosen.encoding = chosen.Encoding.LATIN1
     chosen.dot_nl = True
     chosen.log_errors = False

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 LONGEST: Final = 16_384  # bytes of a MESSAGE that are matched
+SET_MEMORY: Final = 64 << 20  # bytes that RE2 may use for the set; it takes what it needs, some 100 a pattern's step
 LONGEST_USER: Final = 256  # bytes of a user name that are kept
 _CUT: Final = b"\n[cut by banagent]"  # keeps a pattern's end from matching where the line was cut
 _REPEATED: Final = b"message repeated "  # rsyslog and syslog-ng put N like lines into one
@@ -58,7 +59,7 @@ class Recogniser:
         self._rules: dict[int, _Rule] = {}  # by number in the set
         self._ignore: dict[int, str] = {}  # likewise: the filter
         self.untrusted = 0  # lines that look like failures and came from somebody else
-        patterns = _re2.Set(_UNANCHORED, options())
+        patterns = _re2.Set(_UNANCHORED, options(SET_MEMORY))
         for item in filters.values():
             for failregex in item.failregexes:
                 wanted = [jail for jail, view in views.items() if view.filter.name == item.name]
@@ -67,7 +68,8 @@ class Recogniser:
                     self._rules[patterns.Add(failregex.regex.encode())] = _rule(item.name, failregex, jails)
             for ignoreregex in item.ignoreregexes:
                 self._ignore[patterns.Add(ignoreregex.regex.encode())] = item.name
-        patterns.Compile()
+        if not patterns.Compile():  # matching with it would end the process
+            raise ValueError(f"{len(self._rules)} patterns are too large together; enable fewer jails or simplify filters")
         self._match = patterns.Match
 
     def sift(self, message: bytes) -> list[int]:

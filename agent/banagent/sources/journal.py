@@ -38,6 +38,7 @@ class Batch(NamedTuple):
     read: int  # entries in all
     position: str  # of the last one
     time: int  # of the last one
+    all_read: bool  # there were no more
 
 
 class Journal:
@@ -96,20 +97,20 @@ class Journal:
                     passed.append((self._entry(message), hits))
             if read:
                 self.position = reader._get_cursor()
-                return Batch(passed, read, self.position, reader._get_realtime())
+                return Batch(passed, read, self.position, reader._get_realtime(), read < limit)
         except OSError as error:
             raise JournalError(f"cannot read the journal: {error.strerror}; see: journalctl --verify") from error
-        return Batch(passed, 0, self.position or "", 0)
+        return Batch(passed, 0, self.position or "", 0, all_read=True)
 
     async def follow(self, sift: Callable[[bytes], Sequence[int]]) -> AsyncIterator[Batch]:
         """Read for ever; asleep while the journal is silent, watchful for some seconds after an entry that passed.
 
-        An empty batch says that all there was has been read; it comes once.
+        The first batch may be empty, the others are not.
         """
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
         alert_until = 0.0
-        quiet = False
+        begun = False
 
         def on_change() -> None:
             self._reader.process()
@@ -122,12 +123,10 @@ class Journal:
                 batch = self.read(sift)
                 if batch.entries:
                     alert_until = loop.time() + ALERT
-                if batch.read:
+                if batch.read or not begun:
+                    begun = True
                     yield batch
-                elif not quiet:
-                    quiet = True
-                    yield batch
-                if batch.read == SLICE:
+                if not batch.all_read:
                     await asyncio.sleep(0)
                     continue
                 pause = POLL if loop.time() < alert_until else self._timeout()

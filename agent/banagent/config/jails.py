@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The jails that several files together describe, each key with the file that it is from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from banagent.config import checks, keys
+from banagent.config.table import Values, suggest
+from banagent.config.toml import is_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from banagent.config.toml import Document
+    from banagent.core.address import Network
+    from banagent.core.filter import Filter
+    from banagent.errors import Mistake
+
+_NOTHING: Final = Values({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JailConfig:
+    """What a jail is told to do; durations in seconds."""
+
+    name: str
+    filter: Filter
+    enabled: bool
+    ports: tuple[tuple[int, int], ...] | None  # ranges, sorted and apart; None: all
+    bantime: int | None  # None: for ever
+    findtime: int
+    maxretry: int
+    ignoreip: tuple[Network, ...]
+    mode: str
+    origins: Mapping[str, str] = field(compare=False, repr=False)  # dotted key: the file that gave its value
+
+
+class Layer(NamedTuple):
+    """What one file says of the jails."""
+
+    document: Document
+    values: Values
+
+
+class Source(NamedTuple):
+    """A filter's file and what it makes; None if it can't be read, or has mistakes."""
+
+    document: Document | None
+    filter: Filter | None
+
+
+def build(layers: Sequence[Layer], filters: Mapping[str, Source], mistakes: list[Mistake]) -> tuple[JailConfig, ...]:
+    """Merge the files, later over earlier; give a jail for each name in them and for each filter, by name.
+
+    What is wrong with a jail is added to `mistakes`, and it is left out, as is one whose filter has mistakes.
+    """
+    values, origins = _NOTHING, _NOTHING
+    for layer in layers:
+        values = layer.values.over(values)
+        origins = layer.values.map(layer.document.file).over(origins)
+    jails: list[JailConfig] = []
+    for name in sorted({*filters, *(name for layer in layers for name in _written(layer))}):
+        jail = _effective(values, name)
+        filter_name = jail[keys.FILTER] or name
+        source = filters.get(filter_name)
+        if source is None:
+            mistakes.extend(_without_filter(layers, name, filter_name, filters))
+        elif source.filter is not None and source.document is not None:
+            ports = _ports(jail, source.filter, source.document, mistakes)
+            files = dict(_effective(origins, name).leaves())
+            jails.append(_jail(name, jail, source.filter, ports, {"ports": source.filter.file, **files}))
+    return tuple(jails)
+
+
+def _jail(
+    name: str,
+    jail: Values,
+    filter: Filter,  # noqa: A002 - the trade's word
+    ports: tuple[tuple[int, int], ...] | None,
+    files: dict[str, object],
+) -> JailConfig:
+    return JailConfig(
+        name=name,
+        filter=filter,
+        enabled=jail[keys.ENABLED],
+        ports=ports,
+        bantime=jail[keys.BANTIME][keys.BANTIME_TIME],
+        findtime=jail[keys.FINDTIME],
+        maxretry=jail[keys.MAXRETRY],
+        ignoreip=jail[keys.IGNOREIP],
+        mode=jail[keys.MODE],
+        origins=MappingProxyType({key: str(file) for key, file in files.items()}),
+    )
+
+
+def _effective(values: Values, name: str) -> Values:
+    """Give what holds for a jail: its own values over the defaults."""
+    return values[keys.JAILS].inner(name).over(values[keys.DEFAULTS])
+
+
+def _written(layer: Layer) -> dict[str, dict[str, object]]:
+    """Give the tables of the jails as they stand in the file, but for what is no table or has no jail's name."""
+    jails = layer.document.data.get("jails")
+    tables = jails.items() if is_table(jails) else ()
+    return {name: table for name, table in tables if checks.NAME.fullmatch(name) and is_table(table)}
+
+
+def _without_filter(
+    layers: Sequence[Layer], name: str, filter_name: str, filters: Mapping[str, Source]
+) -> Iterator[Mistake]:
+    """Say that there is no such filter, where the file that has the last word names it."""
+    tables = [(layer.document, _written(layer)[name]) for layer in layers if name in _written(layer)]
+    naming = [(document, table["filter"]) for document, table in tables if "filter" in table]
+    hint = suggest(filter_name, filters)
+    if not naming:
+        remedy = f"; give the jail a filter, or write filters/{filter_name}.toml"
+        yield tables[-1][0].mistake(("jails", name), f"no filter has this name{hint or remedy}")
+    elif naming[-1][1] == filter_name:  # else it is a mistake in itself, and said
+        known = f"; there are {', '.join(sorted(filters)) or 'none'}"
+        yield naming[-1][0].mistake(("jails", name, "filter"), f"no such filter{hint or known}")
+
+
+def _ports(
+    jail: Values,
+    filter: Filter,  # noqa: A002 - the trade's word
+    document: Document,
+    mistakes: list[Mistake],
+) -> tuple[tuple[int, int], ...] | None:
+    """Give the jail's ports, else its filter's.
+
+    A service that this machine knows no number for is a mistake only if the jail runs: its filter may be of a package
+    that is not installed here.
+    """
+    if keys.PORTS in jail:
+        return _merged(jail[keys.PORTS])
+    if not filter.ports:
+        return None
+    ranges: list[tuple[int, int]] = []
+    for index, port in enumerate(filter.ports):
+        try:
+            ranges.append(checks.port(port))
+        except ValueError as error:
+            if jail[keys.ENABLED]:
+                mistakes.append(document.mistake(("ports", index), str(error)))
+    return _merged(ranges)
+
+
+def _merged(ranges: Iterable[tuple[int, int]] | None) -> tuple[tuple[int, int], ...] | None:
+    """Sort ranges and join those that touch: a set of the kernel's refuses what overlaps."""
+    if ranges is None:
+        return None
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        else:
+            merged.append((low, high))
+    return tuple(merged)

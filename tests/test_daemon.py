@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The agent as a process: a real journald, a real kernel, real packets."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from systemd.journal import Reader
+
+from bed.journald import Journald, service
+from bed.netns import ATTACKER, ATTACKER6, HOST, HOST6, NEIGHBOURS6, Network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+pytestmark = pytest.mark.kernel
+
+PATIENCE: Final = 20.0
+PORT: Final = 2222
+AGENT: Final = Path(__file__).parents[1] / "agent"
+CONFIG: Final = f"[jails.sshd]\nports = [{PORT}]\nmaxretry = 3\nbantime = 600\n"
+
+
+class Agent:
+    """A running agent: what it told systemd and what it logged."""
+
+    def __init__(self, process: subprocess.Popen[bytes], notices: socket.socket) -> None:
+        self.process = process
+        self.log = ""
+        self.notices: list[str] = []
+        self._socket = notices
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait until the log has `pattern` behind all that was waited for before."""
+        return self._wait(lambda: re.search(pattern, self.log), pattern)
+
+    def told(self, line: str) -> None:
+        """Wait until it told systemd `line`, a regular expression."""
+        self._wait(lambda: next((n for n in self.notices if re.search(line, n, re.MULTILINE)), None), line)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end and give the exit status."""
+        self.process.send_signal(number)
+        status = self.process.wait(PATIENCE)
+        self._read(0)
+        return status
+
+    def _wait(self, look: Any, what: str) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while not (found := look()):
+            if not self._read(deadline - time.monotonic()):
+                pytest.fail(f"{what!r} did not come; status {self.process.poll()}, log:\n{self.log}\n{self.notices}")
+        return found
+
+    def _read(self, timeout: float) -> bool:
+        """Take in what it says; False if it says no more, by the end or by `timeout`."""
+        assert self.process.stderr
+        ready, _, _ = select.select([self.process.stderr, self._socket], [], [], max(timeout, 0))
+        said = b""
+        if self.process.stderr in ready:
+            said = os.read(self.process.stderr.fileno(), 65536)
+            self.log += said.decode()
+        if self._socket in ready:
+            self.notices.append(self._socket.recv(4096).decode())
+        return bool(said) or self._socket in ready
+
+
+def command(tmp_path: Path, journald: Journald, *more: str) -> list[str]:
+    config = tmp_path / "banagent.toml"
+    if not config.exists():
+        config.write_text(CONFIG)
+    base = [sys.executable, "-m", "banagent", "run", "--config", str(config), "--journal", str(journald.path)]
+    return [*base, *more]
+
+
+@contextmanager
+def running(tmp_path: Path, journald: Journald, network: Network, *more: str, **env: str) -> Iterator[Agent]:
+    state = tmp_path / "state"
+    state.mkdir(exist_ok=True)
+    address = f"\0banagent-test-{os.getpid()}-{time.monotonic_ns()}"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(AGENT),
+        "STATE_DIRECTORY": str(state),
+        "NOTIFY_SOCKET": "@" + address[1:],
+        **env,
+    }
+    with network.host.entered():  # an abstract socket belongs to the network namespace that it was made in
+        notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with notices:
+        notices.bind(address)
+        argv = command(tmp_path, journald, *more)
+        options: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        with subprocess.Popen(network.host.argv(*argv), **options) as process:
+            agent = Agent(process, notices)
+            try:
+                yield agent
+            finally:
+                if process.poll() is None:
+                    process.kill()
+
+
+@pytest.fixture
+def sshd(journald: Journald) -> Iterator[Any]:
+    """Give what a server in ssh.service writes: failed passwords from an address."""
+    with journald.writer(comm="sshd-session") as writer:
+        writer.syslog("Server listening on 0.0.0.0 port 22.")
+
+        def fails(address: str, times: int = 3) -> None:
+            for number in range(times):
+                writer.syslog(f"Failed password for root from {address} port {4000 + number} ssh2", pid=number)
+
+        yield fails
+
+
+def drops(network: Network) -> int:
+    """Give how many packets the bans' own rules have dropped."""
+    rules = network.host.run("nft", "list", "table", "inet", "banagent")
+    return sum(map(int, re.findall(r"counter packets (\d+) bytes \d+ drop", rules)))
+
+
+@pytest.mark.parametrize(("attacker", "host"), [(ATTACKER, HOST), (ATTACKER6, HOST6), (NEIGHBOURS6[0], HOST6)])
+def test_a_packet_passes_before_is_lost_during_and_passes_after(
+    tmp_path: Path, journald: Journald, network: Network, sshd: Any, attacker: str, host: str
+) -> None:
+    (tmp_path / "banagent.toml").write_text(CONFIG.replace("600", "4"))
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT), network.host.listening(PORT + 1):
+        agent.told("READY=1")
+        sshd(attacker, 2)
+        assert network.world.connect(host, PORT, source=attacker) == "connected"
+        assert drops(network) == 0
+        sshd(attacker, 1)
+        agent.wait_for(r"banned jail=sshd address=\S+ .*failures=3 user=root filter=sshd pattern=\S+")
+        assert network.world.connect(host, PORT, source=attacker) == "silence"
+        assert drops(network) > 0
+        # other ports and other addresses are as before
+        assert network.world.connect(host, PORT + 1, source=attacker) == "connected"
+        other = NEIGHBOURS6[1] if ":" in attacker else "198.51.100.8"
+        assert network.world.connect(host, PORT, source=other) == "connected"
+        # killed; the kernel goes on counting
+        assert agent.end(signal.SIGKILL) == -signal.SIGKILL
+        assert network.world.connect(host, PORT, source=attacker) == "silence"
+        assert network.world.connect(host, PORT, source=attacker, timeout=PATIENCE) == "connected"
+
+
+def test_what_it_tells_systemd(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    with running(tmp_path, journald, network, WATCHDOG_USEC="400000") as agent:
+        agent.told(r"^READY=1\nSTATUS=0 bans stand; 0 failures and 0 bans since the start; catching up$")
+        agent.told(r"^STATUS=0 bans .*; reading live$")
+        agent.told("^WATCHDOG=1$")
+        sshd(ATTACKER)
+        agent.told(r"^STATUS=1 bans stand; 3 failures and 1 bans since the start; reading live$")
+        agent.process.send_signal(signal.SIGHUP)
+        agent.told(r"^RELOADING=1\nMONOTONIC_USEC=\d+$")
+        agent.wait_for("reloaded jails=sshd")
+        assert agent.end() == 0
+        agent.told("^STOPPING=1$")
+    assert 'stopped bans_standing=1 hint="the kernel lifts each when its time is over;' in agent.log
+
+
+def test_a_restart_in_the_middle_of_a_count_loses_nothing(
+    tmp_path: Path, journald: Journald, network: Network, sshd: Any
+) -> None:
+    for number, end in enumerate((signal.SIGTERM, signal.SIGKILL)):
+        with running(tmp_path, journald, network) as agent:
+            agent.told("READY=1")
+            sshd(ATTACKER, 1)
+            agent.told("1 failures")
+            agent.end(end)
+        assert number < 2
+    with running(tmp_path, journald, network) as agent:
+        sshd(ATTACKER, 1)
+        agent.wait_for("banned .*failures=3")
+
+
+def test_what_came_while_it_was_down_is_read(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    sshd(ATTACKER)  # before the first start: the last findtime is read
+    with running(tmp_path, journald, network) as agent:
+        agent.wait_for(f"banned .*address={ATTACKER}")
+        agent.end()
+    sshd("198.51.100.99")
+    with running(tmp_path, journald, network) as agent:
+        agent.wait_for("bans stand bans=1")
+        agent.wait_for("banned .*address=198.51.100.99")
+        assert f"address={ATTACKER}" not in agent.log
+
+
+def test_a_flush_is_repaired_and_told(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT):
+        agent.told("READY=1")
+        sshd(ATTACKER)
+        agent.wait_for("banned")
+        for number, damage in enumerate(
+            ("flush ruleset", "delete table inet banagent", "flush set inet banagent ipv4.32")
+        ):
+            network.host.nft(damage)
+            agent._wait(lambda n=number: agent.log.count("repaired bans=1 program=nft pid=") == n + 1, damage)
+            assert network.world.connect(HOST, PORT, source=ATTACKER) == "silence"
+
+
+def test_a_new_address_of_the_host_is_never_banned(
+    tmp_path: Path, journald: Journald, network: Network, sshd: Any
+) -> None:
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        sshd(HOST)  # its own
+        sshd("192.0.2.77")
+        agent.wait_for("banned .*address=192.0.2.77")
+        network.host.run("ip", "address", "add", "192.0.2.77/24", "dev", "veth")
+        agent.wait_for("unbanned jail=sshd address=192.0.2.77 reason=ignored")
+        assert f"address={HOST}" not in agent.log
+
+
+# configuration
+
+
+def test_a_bad_configuration_is_said_whole(tmp_path: Path, journald: Journald, network: Network) -> None:
+    file = tmp_path / "banagent.toml"
+    file.write_text("[jails.sshd]\nmaxretry = 0\nbantim = 3\n")
+    with running(tmp_path, journald, network) as agent:
+        assert agent.process.wait(PATIENCE) == 1
+        agent.wait_for(
+            rf"banagent: {file}:2: jails.sshd.maxretry = 0: .*\nbanagent: {file}:3: jails.sshd.bantim = 3: .*"
+        )
+    assert agent.notices == []
+
+
+def test_reload(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    file = tmp_path / "banagent.toml"
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT), network.host.listening(PORT + 1):
+        agent.told("READY=1")
+        sshd(ATTACKER)
+        agent.wait_for("banned")
+        sshd("198.51.100.99", 2)
+        # a bad one changes nothing
+        file.write_text(CONFIG + "maxretri = 1\n")
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_for(f'error: not reloaded mistake="{file}:5: jails.sshd.maxretri = 1: ')
+        assert network.world.connect(HOST, PORT, source=ATTACKER) == "silence"
+        # a good one keeps bans and counts, and takes its ports at once
+        file.write_text(CONFIG.replace(f"{PORT}", f"{PORT + 1}"))
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_for("reloaded jails=sshd")
+        assert network.world.connect(HOST, PORT, source=ATTACKER) == "connected"
+        assert network.world.connect(HOST, PORT + 1, source=ATTACKER) == "silence"
+        sshd("198.51.100.99", 1)
+        agent.wait_for("banned .*address=198.51.100.99 .*failures=3")
+        # who is ignored by now is let go
+        file.write_text(CONFIG + f'ignoreip = ["{ATTACKER}"]\n')
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_for(f"unbanned jail=sshd address={ATTACKER} reason=ignored")
+        assert network.world.connect(HOST, PORT, source=ATTACKER) == "connected"
+
+
+# what a machine can lack
+
+
+def drop_capability(command: Sequence[str]) -> list[str]:
+    return ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", "--", *command]
+
+
+def test_without_the_capability(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    assert sshd
+    argv = network.host.argv(*drop_capability(command(tmp_path, journald)))
+    environment = {**os.environ, "PYTHONPATH": str(AGENT), "STATE_DIRECTORY": str(tmp_path)}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 4
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("banagent: ")
+    assert "CAP_NET_ADMIN" in told
+
+
+def test_without_a_readable_journal(tmp_path: Path, journald: Journald, network: Network) -> None:
+    with running(tmp_path, journald, network, "--journal", "/nowhere") as agent:
+        assert agent.process.wait(PATIENCE) == 1
+        agent.wait_for(r"banagent: no journal files in /nowhere; is systemd-journald running\?")
+
+
+def test_a_history_that_can_not_be_written(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "history.db").mkdir()  # root may write anything, but not into that
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT):
+        agent.wait_for("error: trouble .*cannot open the history .*it bans, but a restart forgets")
+        agent.told("READY=1")
+        sshd(ATTACKER)
+        agent.wait_for("banned")
+        assert network.world.connect(HOST, PORT, source=ATTACKER) == "silence"
+
+
+def test_dry_run_touches_nothing(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    with running(tmp_path, journald, network, "--dry-run") as agent:
+        agent.told("READY=1")
+        sshd(ATTACKER)
+        agent.wait_for(f"would ban jail=sshd address={ATTACKER}")
+        assert agent.end() == 0
+    assert network.host.run("nft", "list", "ruleset") == ""
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_hostile_words_do_no_harm_on_a_terminal(tmp_path: Path, journald: Journald, network: Network) -> None:
+    with running(tmp_path, journald, network) as agent, journald.writer() as writer:
+        agent.told("READY=1")
+        for number in range(3):
+            writer.send(b"Failed password for \x1b[2J\n\0\xff from 192.0.2.66 from 198.51.100.7 port %d ssh2" % number)
+        agent.wait_for(r'banned jail=sshd address=198.51.100.7 .*user="\\x1b\[2J\\n\\x00\\\\xff from 192.0.2.66"')
+
+
+def test_its_own_entries_have_fields(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    """Started as systemd starts it, with stderr to the journal, it writes structured entries."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(AGENT), "STATE_DIRECTORY": str(tmp_path)}
+    as_systemd = 'JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec "$@"'
+    inner = ["systemd-cat", "sh", "-c", as_systemd, "sh", *command(tmp_path, journald)]
+    argv = network.host.argv(*journald.argv(*inner, cgroup=service("banagent.service")))
+    with subprocess.Popen(argv, env=environment) as process:
+        sshd(ATTACKER)
+        found: dict[str, Any] = {}
+        deadline = time.monotonic() + PATIENCE
+        while not found and time.monotonic() < deadline:
+            journald.sync()
+            with Reader(path=str(journald.path)) as reader:
+                reader.add_match(MESSAGE_ID="5bc45f3cf7f94d3b9e1c8b6a3e0fd001")
+                found = reader.get_next()
+        subprocess.run(journald.argv("kill", str(found["_PID"])), check=True)
+        assert process.wait(PATIENCE) == 0
+    assert found["MESSAGE"].startswith(f"banned jail=sshd address={ATTACKER} start=")
+    facts = {name: found[name] for name in found if name.startswith("BANAGENT_")}
+    start, end = facts.pop("BANAGENT_START"), facts.pop("BANAGENT_END")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", start)
+    assert start < end
+    assert facts.pop("BANAGENT_PATTERN")
+    assert facts == {
+        "BANAGENT_JAIL": "sshd",
+        "BANAGENT_ADDRESS": ATTACKER,
+        "BANAGENT_BANTIME": "600",
+        "BANAGENT_FAILURES": "3",
+        "BANAGENT_USER": "root",
+        "BANAGENT_FILTER": "sshd",
+    }
+    assert (found["PRIORITY"], found["_SYSTEMD_UNIT"], found["SYSLOG_IDENTIFIER"]) == (
+        5,
+        "banagent.service",
+        "banagent",
+    )

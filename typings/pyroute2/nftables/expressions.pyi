@@ -1,0 +1,3 @@
+from collections.abc import Mapping
+
+def genex(name: str, kwarg: Mapping[str, object]) -> dict[str, object]: ...
