@@ -22,7 +22,7 @@ from bed.journald import Journald, service
 from bed.netns import ATTACKER, ATTACKER6, HOST, HOST6, NEIGHBOURS6, Network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
 pytestmark = pytest.mark.kernel
 
@@ -43,11 +43,11 @@ class Agent:
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until the log has `pattern` behind all that was waited for before."""
-        return self._wait(lambda: re.search(pattern, self.log), pattern)
+        return self.wait(lambda: re.search(pattern, self.log), pattern)
 
     def told(self, line: str) -> None:
         """Wait until it told systemd `line`, a regular expression."""
-        self._wait(lambda: next((n for n in self.notices if re.search(line, n, re.MULTILINE)), None), line)
+        self.wait(lambda: next((n for n in self.notices if re.search(line, n, re.MULTILINE)), None), line)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, wait for the end and give the exit status."""
@@ -56,7 +56,8 @@ class Agent:
         self._read(0)
         return status
 
-    def _wait(self, look: Any, what: str) -> Any:
+    def wait(self, look: Any, what: str) -> Any:
+        """Wait until `look` finds something, and give it."""
         deadline = time.monotonic() + PATIENCE
         while not (found := look()):
             if not self._read(deadline - time.monotonic()):
@@ -85,7 +86,7 @@ def command(tmp_path: Path, journald: Journald, *more: str) -> list[str]:
 
 
 @contextmanager
-def running(tmp_path: Path, journald: Journald, network: Network, *more: str, **env: str) -> Iterator[Agent]:
+def running(tmp_path: Path, journald: Journald, network: Network, *more: str, **env: str) -> Generator[Agent]:
     state = tmp_path / "state"
     state.mkdir(exist_ok=True)
     address = f"\0banagent-test-{os.getpid()}-{time.monotonic_ns()}"
@@ -101,8 +102,9 @@ def running(tmp_path: Path, journald: Journald, network: Network, *more: str, **
     with notices:
         notices.bind(address)
         argv = command(tmp_path, journald, *more)
-        options: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        with subprocess.Popen(network.host.argv(*argv), **options) as process:
+        with subprocess.Popen(
+            network.host.argv(*argv), env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
             agent = Agent(process, notices)
             try:
                 yield agent
@@ -131,8 +133,13 @@ def drops(network: Network) -> int:
 
 
 @pytest.mark.parametrize(("attacker", "host"), [(ATTACKER, HOST), (ATTACKER6, HOST6), (NEIGHBOURS6[0], HOST6)])
-def test_a_packet_passes_before_is_lost_during_and_passes_after(
-    tmp_path: Path, journald: Journald, network: Network, sshd: Any, attacker: str, host: str
+def test_a_packet_passes_before_is_lost_during_and_passes_after(  # noqa: PLR0917 - fixtures
+    tmp_path: Path,
+    journald: Journald,
+    network: Network,
+    sshd: Any,
+    attacker: str,
+    host: str,
 ) -> None:
     (tmp_path / "banagent.toml").write_text(CONFIG.replace("600", "4"))
     with running(tmp_path, journald, network) as agent, network.host.listening(PORT), network.host.listening(PORT + 1):
@@ -205,7 +212,7 @@ def test_a_flush_is_repaired_and_told(tmp_path: Path, journald: Journald, networ
             ("flush ruleset", "delete table inet banagent", "flush set inet banagent ipv4.32")
         ):
             network.host.nft(damage)
-            agent._wait(lambda n=number: agent.log.count("repaired bans=1 program=nft pid=") == n + 1, damage)
+            agent.wait(lambda n=number: agent.log.count("repaired bans=1 program=nft pid=") == n + 1, damage)
             assert network.world.connect(HOST, PORT, source=ATTACKER) == "silence"
 
 

@@ -85,7 +85,8 @@ def kernel(namespace: Namespace) -> dict[str, dict[str, int | None]]:
     found: dict[str, dict[str, int | None]] = {}
     for item in listed:
         if "set" in item and item["set"]["table"] == "banagent" and "timeout" in item["set"].get("flags", ()):
-            elements = [e["elem"] if isinstance(e, dict) else {"val": e} for e in item["set"].get("elem", ())]
+            listing: list[Any] = item["set"].get("elem", [])
+            elements: list[dict[str, Any]] = [e["elem"] if isinstance(e, dict) else {"val": e} for e in listing]
             if elements:
                 found[item["set"]["name"]] = {element["val"]: element.get("expires") for element in elements}
     return found

@@ -8,7 +8,6 @@ import random
 import signal
 import time
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -28,6 +27,7 @@ from bed.netns import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.kernel
 
@@ -117,7 +117,7 @@ def live(config: Config, state: Path, path: Path, limit: int, passed: Callable[[
     pipeline = Pipeline(config, Host(), history, enforcer)
     enforcer.recall(pipeline.position.time - LATE if pipeline.position else 0)
     enforcer.restore({name: item.ports for name, item in pipeline.configs.items()})
-    around(enforcer._firewall, "ban", "kernel")
+    around(Firewall, "ban", "kernel")
     enforcer.expire()
     (item,) = pipeline.configs.values()
     reader = Journal(item.filter.units, item.filter.identifiers, path)
@@ -150,7 +150,7 @@ def in_child(act: Callable[[], None]) -> int:
             structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))
             act()
             os._exit(0)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the parent tells by the status
             traceback.print_exc()
             os._exit(1)
     _, status = os.waitpid(pid, 0)

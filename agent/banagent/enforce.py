@@ -92,7 +92,8 @@ class Enforcer:
         log.info(
             "bans stand",
             bans=len(self.standing()),
-            missing=sum((item.jail, item.address) not in found for item in self.standing()) or None,  # the kernel had lost them: a reboot, a flush
+            missing=sum((item.jail, item.address) not in found for item in self.standing())
+            or None,  # the kernel had lost them: a reboot, a flush
             unknown=len(self._unknown) or None,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,14 +15,14 @@ from banagent.sources.journal import SLICE, Journal
 from bed.journald import Journald, make_journal, service, session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from banagent.core.events import Entry
 
 pytestmark = pytest.mark.kernel
 
+NOBODY = 65534
 START = 1_700_000_000_000_000
 UNITS, IDENTIFIERS = ["ssh.service", "ssh@*.service"], ["sshd"]
 
@@ -134,39 +134,30 @@ def test_no_journal_at_all(tmp_path: Path) -> None:
         Journal(UNITS, IDENTIFIERS, tmp_path)
 
 
-def test_an_unreadable_journal_names_the_remedy(tmp_path: Path, as_nobody: AbstractContextManager[None]) -> None:
+def test_an_unreadable_journal_names_the_remedy(tmp_path: Path) -> None:
     path = made(tmp_path / "j", [b"F1"])
-    tmp_path.chmod(0o755)
+    path.chmod(0o755)
     for file in path.glob("*.journal"):
         file.chmod(0o640)
-    with as_nobody, pytest.raises(JournalError, match="not permitted .* must be in group systemd-journal"):
+    with as_nobody(path), pytest.raises(JournalError, match=r"not permitted .* must be in group systemd-journal"):
         Journal(UNITS, IDENTIFIERS, path)
 
 
-@pytest.fixture
-def as_nobody(tmp_path: Path) -> Iterator[AbstractContextManager[None]]:
-    """Give a block in which this process is `nobody`, as far as files are concerned."""
-    from contextlib import contextmanager
-
-    for folder in tmp_path.parents:
-        if folder.name.startswith("pytest-"):
-            folder.chmod(0o755)
-
-    @contextmanager
-    def block() -> Iterator[None]:
-        groups = os.getgroups()
-        os.setgroups([])
-        os.setegid(65534)
-        os.seteuid(65534)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(groups)
-
-    yield block()
-    shutil.rmtree(tmp_path, ignore_errors=True)
+@contextmanager
+def as_nobody(path: Path) -> Generator[None]:
+    """Be `nobody` for the block, as far as files are concerned, who may come as far as `path`."""
+    for folder in path.parents:
+        folder.chmod(folder.stat().st_mode | 0o011)
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 # stdout: an enemy may choose where the second piece of a line begins

@@ -69,7 +69,9 @@ class Recogniser:
             for ignoreregex in item.ignoreregexes:
                 self._ignore[patterns.Add(ignoreregex.regex.encode())] = item.name
         if not patterns.Compile():  # matching with it would end the process
-            raise ValueError(f"{len(self._rules)} patterns are too large together; enable fewer jails or simplify filters")
+            raise ValueError(
+                f"{len(self._rules)} patterns are too large together; enable fewer jails or simplify filters"
+            )
         self._match = patterns.Match
 
     def sift(self, message: bytes) -> list[int]:

@@ -195,7 +195,11 @@ def _open(directory: Path | None) -> _reader._Reader:
     places = " or ".join(map(str, folders))
     if not files:
         raise JournalError(f"no journal files in {places}; is systemd-journald running?")
-    if not any(os.access(file, os.R_OK, effective_ids=True) for file in files if file.name.startswith("system") or directory is not None):
+    if not any(
+        os.access(file, os.R_OK, effective_ids=True)
+        for file in files
+        if file.name.startswith("system") or directory is not None
+    ):
         raise JournalError(
             f"not permitted to read the journal in {places}; the agent's user must be in group systemd-journal",
         )
