@@ -35,7 +35,7 @@ def judge(path: Path) -> tuple[list[Entry], list[str]]:
     enforcer = Enforcer(Bans(), history, lambda: time.time_ns() // 1000, dry=True)
     pipeline = Pipeline(load(), Host(), history, enforcer)
     (config,) = pipeline.configs.values()
-    journal = Journal(config.filter.units, config.filter.identifiers, path)
+    journal = Journal([config.filter], path)
     journal.seek_time(0)
     entries: list[Entry] = []
     while (batch := journal.read(pipeline.sift)).read:

@@ -120,7 +120,7 @@ def live(config: Config, state: Path, path: Path, limit: int, passed: Callable[[
     around(Firewall, "ban", "kernel")
     enforcer.expire()
     (item,) = pipeline.configs.values()
-    reader = Journal(item.filter.units, item.filter.identifiers, path)
+    reader = Journal([item.filter], path)
     if pipeline.position:
         assert reader.seek(pipeline.position.position)
     else:

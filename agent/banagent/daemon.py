@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 from systemd import daemon
@@ -72,6 +72,7 @@ class _Agent:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_on_fault)
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGINT, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reloading.set)
@@ -124,8 +125,12 @@ class _Agent:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _read(self, journal: Journal) -> None:
+        if not self._pipeline.configs:  # until a reload
+            await asyncio.Future()
         async for batch in journal.follow(self._pipeline.sift):
             self._pipeline.handle(batch)
+            if batch.damaged:
+                log.warning("entries of the journal can't be read; see: journalctl --verify", entries=batch.damaged)
             if batch.read:
                 self._after("checkpoint", CHECKPOINT, self._checkpoint)
                 self._expire()
@@ -137,9 +142,7 @@ class _Agent:
     def _open_journal(self) -> Journal:
         """Open the journal where the last run left off, or `findtime` ago."""
         configs = self._pipeline.configs.values()
-        units = {unit for config in configs for unit in config.filter.units}
-        identifiers = {name for config in configs for name in config.filter.identifiers}
-        journal = Journal(sorted(units), sorted(identifiers), self._options.journal)
+        journal = Journal([config.filter for config in configs], self._options.journal)
         position = self._pipeline.position
         if position is None:
             journal.seek_time(wall_clock() - max((config.findtime for config in configs), default=0) * SECOND)
@@ -279,6 +282,11 @@ def _history(options: Options) -> History:
     if history.set_aside is not None:
         log.error("the history was damaged; a new one was begun", message_id="trouble", set_aside=history.set_aside)
     return history
+
+
+def _on_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what a callback raised; the loop goes on."""
+    log.error(context["message"], message_id="trouble", exc_info=context.get("exception"))
 
 
 async def _first(*jobs: Coroutine[None, None, object]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from banagent.core.address import Network
+    from banagent.sinks.nft import Change
 
 Ports = tuple[tuple[int, int], ...] | None  # ranges from-to; None: all
 ADOPTED: Final = "adopted"  # the pattern of a ban that was found in the kernel by an agent that lost its history
@@ -195,14 +196,18 @@ class Enforcer:
 
     def repair(self) -> None:
         """Look at what others changed in nftables, and put back what they removed of ours."""
+        change: list[Change] = []
+        if self._guarded("firewall", lambda: change.extend(self._damage())) and change and self._rebuild():
+            bans, last = len(self.standing()), change[-1]
+            log.warning("repaired", message_id="repaired", bans=bans, program=last.program, pid=last.pid)
+
+    def _damage(self) -> list[Change]:
+        """Give the changes by others, if by now the table is not what it has to be."""
         firewall = self._firewall
-        changes = firewall.changes() if firewall is not None else []
+        changes = [] if firewall is None else firewall.changes()
         if firewall is None or not changes or (firewall.intact() and not any(item.elements for item in changes)):
-            return
-        if self._rebuild():
-            program, pid, _ = changes[-1]
-            bans = len(self.standing())
-            log.warning("repaired", message_id="repaired", bans=bans, program=program, pid=pid)
+            return []
+        return changes
 
     def retry(self) -> None:
         """Try again what the kernel refused; the history is tried again with the next `save`."""

@@ -56,7 +56,7 @@ class Pipeline:
     def handle(self, batch: Batch) -> None:
         """Decide about a batch of entries, and have it enforced."""
         bans = [ban for entry, hits in batch.entries for ban in self._decide(entry, hits)]
-        if batch.read:
+        if batch.position is not None:
             self.position = Position(batch.position, batch.time)
         if bans:
             self._done(saved=self._enforcer.enforce(bans, self._progress()))
@@ -68,15 +68,16 @@ class Pipeline:
         self._done(saved=self._enforcer.save(self._progress()))
 
     def reconfigure(self, config: Config) -> None:
-        """Go on with another configuration; a jail that stays keeps its counts."""
+        """Go on with another configuration; a jail that stays keeps its counts. Raises ConfigError."""
+        configs = {item.name: item for item in config.jails if item.enabled}
+        self._recogniser = Recogniser({name: View(item.filter, item.mode) for name, item in configs.items()})
+        self.configs = configs
         former, self._jails = self._jails, {}
-        self.configs = {item.name: item for item in config.jails if item.enabled}
         for name, item in self.configs.items():
             rule = Rule(item.findtime, item.maxretry, item.bantime, item.filter.session is not None)
             self._jails[name] = Jail(name, rule, Never(item.ignoreip, self._host), self._enforcer.bans)
             if name in former:
                 self._jails[name].inherit(former[name])
-        self._recogniser = Recogniser({name: View(item.filter, item.mode) for name, item in self.configs.items()})
 
     def adopt_host(self, host: Host) -> None:
         """Take note of the host's addresses."""

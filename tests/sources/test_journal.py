@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from banagent.core.filter import Filter
 from banagent.errors import JournalError
 from banagent.sources.journal import SLICE, Journal
 from bed.journald import Journald, make_journal, service, session
@@ -24,7 +25,13 @@ pytestmark = pytest.mark.kernel
 
 NOBODY = 65534
 START = 1_700_000_000_000_000
-UNITS, IDENTIFIERS = ["ssh.service", "ssh@*.service"], ["sshd"]
+FILTER = Filter(
+    name="x",
+    file="-",
+    description="-",
+    units=("ssh.service", "ssh@*.service"),
+    identifiers=("sshd",),
+)
 
 
 def sift(message: bytes) -> Sequence[int]:
@@ -33,7 +40,7 @@ def sift(message: bytes) -> Sequence[int]:
 
 
 def opened(path: Path) -> Journal:
-    journal = Journal(UNITS, IDENTIFIERS, path)
+    journal = Journal([FILTER], path)
     journal.seek_time(0)
     return journal
 
@@ -131,7 +138,7 @@ def test_a_file_that_is_cut_short(tmp_path: Path, keep: float) -> None:
 
 def test_no_journal_at_all(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"no journal files in .*; is systemd-journald running\?"):
-        Journal(UNITS, IDENTIFIERS, tmp_path)
+        Journal([FILTER], tmp_path)
 
 
 def test_an_unreadable_journal_names_the_remedy(tmp_path: Path) -> None:
@@ -140,7 +147,7 @@ def test_an_unreadable_journal_names_the_remedy(tmp_path: Path) -> None:
     for file in path.glob("*.journal"):
         file.chmod(0o640)
     with as_nobody(path), pytest.raises(JournalError, match=r"not permitted .* must be in group systemd-journal"):
-        Journal(UNITS, IDENTIFIERS, path)
+        Journal([FILTER], path)
 
 
 @contextmanager

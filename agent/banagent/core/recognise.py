@@ -14,6 +14,7 @@ from re2 import _re2
 from banagent.core.address import parse_address
 from banagent.core.events import Entry, Offence
 from banagent.core.filter import MODES, Failregex, Filter, Trust, options
+from banagent.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,6 +55,7 @@ class Recogniser:
     """
 
     def __init__(self, views: Mapping[str, View]) -> None:
+        """Compile the patterns. Raises ConfigError if that takes too much memory."""
         filters = {view.filter.name: view.filter for view in views.values()}
         self._trust = {name: Trust(item.units, item.uids, item.identifiers) for name, item in filters.items()}
         self._rules: dict[int, _Rule] = {}  # by number in the set
@@ -69,9 +71,8 @@ class Recogniser:
             for ignoreregex in item.ignoreregexes:
                 self._ignore[patterns.Add(ignoreregex.regex.encode())] = item.name
         if not patterns.Compile():  # matching with it would end the process
-            raise ValueError(
-                f"{len(self._rules)} patterns are too large together; enable fewer jails or simplify filters"
-            )
+            text = f"{len(self._rules)} patterns are too large together; enable fewer jails, or simplify their filters"
+            raise ConfigError((Mistake("", 0, "", None, text),))
         self._match = patterns.Match
 
     def sift(self, message: bytes) -> list[int]:

@@ -20,7 +20,9 @@ from banagent.core.events import Entry
 from banagent.errors import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
+
+    from banagent.core.filter import Filter
 
 SLICE: Final = 500  # entries read at a time, so that other things get their turn
 THRESHOLD: Final = 65_536  # bytes of a field that libsystemd hands over; also its own default
@@ -36,30 +38,32 @@ class Batch(NamedTuple):
 
     entries: list[tuple[Entry, Sequence[int]]]  # those that passed, with what `sift` made of the message
     read: int  # entries in all
-    position: str  # of the last one
-    time: int  # of the last one
+    position: str | None  # of the last one; None: nothing was ever read
+    time: int  # likewise
     all_read: bool  # there were no more
+    damaged: int = 0  # of `read`, those that could not be read
 
 
 class Journal:
-    """A reader of all entries of the given units or identifiers, in the journal's order.
+    """A reader of all entries that one of `filters` may trust, in the journal's order.
 
-    Globs among the units can't be matched by libsystemd; such entries are found by their identifier.
+    libsystemd can't match a glob; entries of such units are found by their identifier, and where a filter has none,
+    all of the journal is read.
     """
 
-    def __init__(self, units: Iterable[str], identifiers: Iterable[str], directory: Path | None = None) -> None:
+    def __init__(self, filters: Collection[Filter], directory: Path | None = None) -> None:
         self._directory = directory
         self._reader = _open(directory)
         self._reader.data_threshold = THRESHOLD
         self._streams: _reader._Reader | None = None
         self.position: str | None = None
-        self.damaged = 0  # entries that could not be read
-        for unit in units:
-            if not set(unit) & set("*?["):
+        self._time = 0
+        if all(item.identifiers or not any(map(_is_glob, item.units)) for item in filters):
+            for unit in sorted({unit for item in filters for unit in item.units if not _is_glob(unit)}):
                 self._reader.add_match(f"_SYSTEMD_UNIT={unit}")
-        self._reader.add_disjunction()
-        for identifier in identifiers:
-            self._reader.add_match(f"SYSLOG_IDENTIFIER={identifier}")
+            self._reader.add_disjunction()
+            for identifier in sorted({name for item in filters for name in item.identifiers}):
+                self._reader.add_match(f"SYSLOG_IDENTIFIER={identifier}")
 
     def seek(self, position: str) -> bool:
         """Go on behind the entry at `position`; False if it is gone, and reading goes on with the next that is left."""
@@ -81,26 +85,25 @@ class Journal:
         reader = self._reader
         advance, get = reader._next, reader._get
         passed: list[tuple[Entry, Sequence[int]]] = []
-        read = 0
+        read = damaged = 0
         try:
             while read < limit and advance():
                 read += 1
                 try:
-                    message = get("MESSAGE")
-                except KeyError:
+                    hits = sift(message := get("MESSAGE"))
+                    if hits:
+                        passed.append((self._entry(message), hits))
+                except KeyError:  # it has no MESSAGE
                     continue
                 except OSError:
-                    self.damaged += 1
-                    continue
-                hits = sift(message)
-                if hits:
-                    passed.append((self._entry(message), hits))
+                    damaged += 1
             if read:
-                self.position = reader._get_cursor()
-                return Batch(passed, read, self.position, reader._get_realtime(), read < limit)
+                self.position, self._time = reader._get_cursor(), reader._get_realtime()
         except OSError as error:
-            raise JournalError(f"cannot read the journal: {error.strerror}; see: journalctl --verify") from error
-        return Batch(passed, 0, self.position or "", 0, all_read=True)
+            damaged += 1
+            if not read:
+                raise JournalError(f"cannot read the journal: {error.strerror}; see: journalctl --verify") from error
+        return Batch(passed, read, self.position, self._time, all_read=read < limit, damaged=damaged)
 
     async def follow(self, sift: Callable[[bytes], Sequence[int]]) -> AsyncIterator[Batch]:
         """Read for ever; asleep while the journal is silent, watchful for some seconds after an entry that passed.
@@ -186,6 +189,10 @@ class Journal:
         """Give the seconds after which libsystemd wants to look by itself; None: never (-1, inotify works)."""
         milliseconds = self._reader.get_timeout_ms()
         return None if milliseconds < 0 else milliseconds / 1000
+
+
+def _is_glob(unit: str) -> bool:
+    return not {"*", "?", "["}.isdisjoint(unit)
 
 
 def _open(directory: Path | None) -> _reader._Reader:

@@ -55,6 +55,7 @@ _TABLE_ATTRIBUTE: Final = 1  # of a list of elements: NFTA_SET_ELEM_LIST_TABLE
 _GEN_PID: Final = 2
 _GEN_NAME: Final = 3
 _RECEIVE: Final = 1 << 16
+_LISTEN: Final = "listen for changes of nftables"
 
 
 class Change(NamedTuple):
@@ -78,7 +79,7 @@ class Watch:
             self._member(_ADD_MEMBERSHIP)
         except OSError as error:
             self._socket.close()
-            raise translate(error, "listen for changes of nftables") from error
+            raise translate(error, _LISTEN) from error
 
     def fileno(self) -> int:
         """Give the descriptor that becomes readable when there are changes."""
@@ -90,15 +91,18 @@ class Watch:
 
     @contextmanager
     def paused(self) -> Generator[None]:
-        """Don't listen meanwhile; what others do is missed.
+        """Don't listen meanwhile; what others do is missed. Raises FirewallError.
 
         As long as anybody listens, the kernel makes a message for each element, which takes longer than the element.
         """
-        self._member(_DROP_MEMBERSHIP)
         try:
-            yield
-        finally:
-            self._member(_ADD_MEMBERSHIP)
+            self._member(_DROP_MEMBERSHIP)
+            try:
+                yield
+            finally:
+                self._member(_ADD_MEMBERSHIP)
+        except OSError as error:
+            raise translate(error, _LISTEN) from error
 
     def _member(self, option: int) -> None:
         self._socket.setsockopt(_SOL_NETLINK, option, _NFNLGRP_NFTABLES)

@@ -53,9 +53,8 @@ _IDENTITY: Final = {
     GETSET: (1, 2, 3, 4, 5, 9, 11, 12, 16),  # table, name, flags, key's type and size, desc, timeout, gc, handle
     GETRULE: (1, 2, 3, 4),  # table, chain, handle, expressions: a rule that replaces another has its handle
 }
-_LOOKS: Final = 5
-_GENERATIONS: Final = 1 << 16
-
+_LOOKS: Final = 5  # how often to try to see the table at rest
+_GENERATIONS: Final = 1 << 16  # 16 bits of their number are told
 
 _Parts: TypeAlias = tuple[tuple[bytes, ...], ...]
 _Ends: TypeAlias = dict[tuple[str, Length], dict[bytes, int]]  # by set, and by the element's key
@@ -113,10 +112,9 @@ class Firewall:
         """
         doing = "read the bans in nftables"
         userdata = bytes((0, len(skeleton.LAYOUT) + 1)) + skeleton.LAYOUT.encode() + b"\0"
-        tables = (attributes(answer.attributes) for answer in self._kernel.dump(GETTABLE, b"", doing))
-        if not any(
-            text(table[_NAME]) == skeleton.TABLE and bytes(table.get(_USERDATA, b"")) == userdata for table in tables
-        ):
+        tables = [attributes(answer.attributes) for answer in self._kernel.dump(GETTABLE, b"", doing)]
+        layouts = [bytes(table.get(_USERDATA, b"")) for table in tables if text(table[_NAME]) == skeleton.TABLE]
+        if layouts != [userdata]:
             return []
         return [
             standing
@@ -171,6 +169,7 @@ class Firewall:
         """Make the table anew, with what `standing()` has."""
         grown = {length.name for length in skeleton.LENGTHS}
         changes = chain(skeleton.table(self._kinds), self._fill(grown, now))
+        self._made = ()
         stands = self._look().parts != ()  # otherwise there is nothing to be replaced in one transaction
         generation = self._kernel.generation()
         count = self._kernel.transact(changes, f"put {len(self._wanted)} bans into nftables", whole=stands)
@@ -259,11 +258,9 @@ class Firewall:
         """Give the end of each of these in its jail's set and in that of its length; 0: it isn't to be there."""
         ends: _Ends = {}
         for jail, network in bans:
-            length = length_of(network)
-            ends.setdefault((skeleton.set_of(jail, length), length), {})[network.packed] = self._wanted.end(
-                jail, network
-            )
-            ends.setdefault((length.name, length), {})[network.packed] = self._wanted.latest(network)
+            length, packed = length_of(network), network.packed
+            ends.setdefault((skeleton.set_of(jail, length), length), {})[packed] = self._wanted.end(jail, network)
+            ends.setdefault((length.name, length), {})[packed] = self._wanted.latest(network)
         return ends
 
     def _extend(self, changes: Iterable[Message], doing: str) -> None:
@@ -291,7 +288,7 @@ class Firewall:
                     generations.add(answer.generation)
                     found = attributes(answer.attributes)
                     if kind == GETRULE:
-                        found[_EXPRESSIONS] = _without_counters(found[_EXPRESSIONS])
+                        found[_EXPRESSIONS] = _without_counters(found.get(_EXPRESSIONS, memoryview(b"")))
                     if text(found[_NAME]) == skeleton.TABLE:
                         parts.append(tuple(bytes(found.get(attribute, b"")) for attribute in identity))
             if len(generations) <= 1:

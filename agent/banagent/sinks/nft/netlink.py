@@ -79,10 +79,7 @@ _REMEDIES: Final = {
     "NFT_FIB_INET)",
 }
 _NO_NFTABLES: Final = "this kernel has no nf_tables: load the module, or boot a kernel with CONFIG_NF_TABLES"
-_NOT_PERMITTED: Final = (
-    "not permitted to change nftables: CAP_NET_ADMIN is missing; run as root, or in a unit with "
-    "AmbientCapabilities=CAP_NET_ADMIN"
-)
+_NOT_PERMITTED: Final = "CAP_NET_ADMIN is missing: run as root, or in a unit with AmbientCapabilities=CAP_NET_ADMIN"
 
 
 class Message(NamedTuple):
@@ -123,7 +120,7 @@ def text(value: memoryview) -> str:
 
 
 class Received(NamedTuple):
-    """A message as it came, less its length."""
+    """A message as it came; `body` is what comes after the header."""
 
     kind: int
     flags: int
@@ -160,7 +157,7 @@ def open_socket() -> socket.socket:
 def translate(error: OSError, doing: str) -> FirewallError:
     """Make of the kernel's `error` one that says what was being done."""
     if error.errno == errno.EPERM:
-        return NotPermittedError(f"can't {doing}: {_NOT_PERMITTED}")
+        return NotPermittedError(f"not permitted to {doing}: {_NOT_PERMITTED}")
     code = error.errno or 0
     name = errno.errorcode.get(code, str(code))
     return FirewallError(f"can't {doing}: {name}: {_REMEDIES.get(code, error.strerror)}")
