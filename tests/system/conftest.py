@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Booted machines for the tests of this folder, and the check that nothing stays behind on the host."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from system.bed.footprint import footprint
+from system.bed.machine import Machine
+from system.bed.root import SUITES, Root, root_with_wheels
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+
+
+class Boot(Protocol):
+    """Boots the Debian of the test; the machine ends with the test."""
+
+    def __call__(self, base: Root | None = None, *, binds: Mapping[Path, str] | None = None) -> Machine: ...
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let no timeout hit the making of a root, which takes minutes the first time; Machine has its own for booting."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(120, func_only=True))
+
+
+@pytest.fixture(scope="session", params=os.environ.get("BANAGENT_SUITES", " ".join(SUITES)).split())
+def root(request: pytest.FixtureRequest) -> Root:
+    """Give each Debian that BANAGENT_SUITES names; all of them unless it is set."""
+    assert os.geteuid() == 0, "the system tier needs root: it boots machines in namespaces of its own"
+    return root_with_wheels(request.param)
+
+
+@pytest.fixture
+def boot(root: Root) -> Iterator[Boot]:
+    """Give what boots machines; it checks at the end that nothing is left of them."""
+    with ExitStack() as machines:
+
+        def boot_one(base: Root | None = None, *, binds: Mapping[Path, str] | None = None) -> Machine:
+            return machines.enter_context(_without_a_trace(base or root, binds))
+
+        yield boot_one
+
+
+@pytest.fixture
+def machine(boot: Boot) -> Machine:
+    """Give a fresh machine."""
+    return boot()
+
+
+@contextmanager
+def _without_a_trace(root: Root, binds: Mapping[Path, str] | None) -> Generator[Machine]:
+    with Machine(root, binds=binds) as machine:
+        yield machine
+        traces = footprint(machine)
+    assert traces.left() == []
