@@ -266,7 +266,30 @@ cgroup.rmdir()
     assert said.strip() == "['mounts:', 'cgroups:', 'namespaces:']"
 
 
+# the tiers
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(("ci", "outcome"), [("false", "1 skipped"), ("true", "1 error")])
+def test_a_tier_that_can_not_be_run_is_named(ci: str, outcome: str) -> None:
+    test = "test_network_is_not_the_machines"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", test, __file__]
+    done = subprocess.run(
+        [*NOBODY, *command], env={**os.environ, "CI": ci}, cwd=HERE.parent, capture_output=True, text=True, check=False
+    )
+    assert "kernel           0       0.0   not run: needs root" in done.stdout
+    assert outcome in done.stdout.splitlines()[-1]
+    assert (done.returncode == 0) == (ci == "false")
+
+
 # the demo
+
+
+# root's files may be all that there is; the capability to read them gives no other power
+NOBODY = [
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"),
+]
 
 
 def demo(*before: str) -> subprocess.CompletedProcess[str]:
@@ -290,7 +313,7 @@ def test_demo_shows_a_whole_ban() -> None:
     ("before", "why"),
     [
         (["setpriv", "--bounding-set", "-sys_admin", "--"], "the machine forbids namespaces"),
-        (["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"], "needs root"),
+        (NOBODY, "needs root"),
     ],
 )
 def test_demo_says_what_it_can_not_show(before: list[str], why: str) -> None:

@@ -239,8 +239,8 @@ def test_a_history_that_can_not_be_written(start: Any, namespace: Namespace, mon
         assert not enforce(enforcer, ban("192.0.2.1"))
         assert not enforce(enforcer, ban("192.0.2.2"))
     assert set(kernel(namespace)["sshd.ipv4.32"]) == {"192.0.2.1", "192.0.2.2"}
-    assert [e["event"] for e in logs] == ["trouble", "banned", "banned"]
-    assert enforcer.in_trouble
+    assert [e["event"] for e in logs] == ["banned", "trouble", "banned"]
+    assert enforcer.troubles
     with capture_logs() as logs:
         assert enforcer.save(NOTHING)
     assert [e["event"] for e in logs] == ["works again"]
@@ -259,7 +259,7 @@ def test_a_kernel_that_refuses_gets_it_again(start: Any, namespace: Namespace, m
         patched.setattr(enforcer._firewall, "ban", refuse)
         enforce(enforcer, ban("192.0.2.1"))
     assert kernel(namespace) == {}
-    assert enforcer.in_trouble
+    assert enforcer.troubles
     enforcer.retry()
     assert about(kernel(namespace)) == BOTH
-    assert not enforcer.in_trouble
+    assert not enforcer.troubles

@@ -161,7 +161,7 @@ def in_child(act: Callable[[], None]) -> int:
 def outcome(state: Path) -> tuple[list[Any], set[Any]]:
     """Give all bans ever decided, and those of them that stand in the kernel."""
     history = History(state / "history.db")
-    bans = [ban for ban, _ in history.bans(0)]
+    bans = [record.ban for record in reversed(list(history.records()))]
     history.close()
     firewall = Firewall({})
     firewall.open()

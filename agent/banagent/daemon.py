@@ -4,16 +4,23 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 from systemd import daemon
 
+from banagent import __version__
 from banagent import config as configuration
+from banagent.answers import Answers
+from banagent.control import INTERFACE, READING
+from banagent.control.server import ControlError, Server
+from banagent.control.service import About, Permitted, Service, read_interface
 from banagent.core.bans import Bans
 from banagent.core.events import SECOND
 from banagent.enforce import Enforcer, Ports
@@ -26,6 +33,7 @@ from banagent.sources.journal import Journal
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+GROUP: Final = "banagent"  # its members may read
 STATE_DIRECTORY: Final = Path("/var/lib/banagent")
 HISTORY: Final = "history.db"
 CHECKPOINT: Final = 5.0  # seconds between checkpoints while there is activity
@@ -56,18 +64,22 @@ def wall_clock() -> int:
 
 
 class _Agent:
-    """What is running, and the loop's hooks to it."""
+    """What is running, and the loop's hooks to it; what has no underscore is for the answers."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._config = config = _load(options)
-        history = _history(options)
+        self.journal, self.dry_run = options.journal, options.dry_run
+        self.clock = wall_clock
+        self.started = wall_clock()
+        self.live = False
+        self.config = _load(options)
+        self._lost: str | None = None  # why there is no history of earlier runs
+        self.history = self._open_history()
         self._addresses = HostAddresses()
-        self._enforcer = Enforcer(Bans(), history, wall_clock, dry=options.dry_run)
-        self._pipeline = Pipeline(config, self._addresses.read(), history, self._enforcer)
+        self.enforcer = Enforcer(Bans(), self.history, wall_clock, dry=options.dry_run)
+        self.pipeline = Pipeline(self.config, self._addresses.read(), self.history, self.enforcer)
         self._stopping = asyncio.Event()
-        self._reloading = asyncio.Event()
-        self._live = False
+        self._restarting = asyncio.Event()  # of the reading, with other filters
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def run(self) -> None:
@@ -75,36 +87,73 @@ class _Agent:
         loop.set_exception_handler(_on_fault)
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGINT, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reloading.set)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         journal = self._open_journal()  # a journal that can't be read is said before anything is touched
-        position = self._pipeline.position
-        self._enforcer.recall(position.time - LATE if position else wall_clock() - LATE)
-        self._pipeline.lift_forbidden()
-        self._enforcer.restore(self._ports())
+        position = self.pipeline.position
+        self.enforcer.recall(position.time - LATE if position else wall_clock() - LATE)
+        self.pipeline.lift_forbidden()
+        self.enforcer.restore(self._ports())
         self._watch_firewall()
         loop.add_reader(self._addresses.fileno(), self._on_host_change)
+        if self._lost is not None:
+            self.enforcer.fails("history", self._lost)
         self._expire()
+        server = await self._serve()
         self._feed_watchdog()
         self._tell("READY=1")
-        log.info("ready", jails=",".join(self._pipeline.configs) or "none", dry_run=self._options.dry_run or None)
+        log.info("ready", jails=",".join(self.pipeline.configs) or "none", dry_run=self.dry_run or None)
+        reading: Journal | None = journal
         while not self._stopping.is_set():
-            await _first(self._follow(journal), self._reloading.wait(), self._stopping.wait())
-            if self._reloading.is_set():
-                self._reloading.clear()
-                self._reload()
-                journal = self._open_journal()
+            await _first(self._follow(reading), self._restarting.wait(), self._stopping.wait())
+            self._restarting.clear()
+            reading = None
+        if server is not None:
+            await server.close()
         self._stop()
+
+    def reload(self) -> None:
+        """Take the configuration as it is now; if that fails, the former stays. Raises ConfigError, FirewallError."""
+        daemon.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            self._change_config(_load(self._options))
+            self._restarting.set()
+            self.enforcer.tell("reloaded", "reloaded", jails=",".join(self.pipeline.configs) or "none")
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                log.error("not reloaded", mistake=str(mistake))  # noqa: TRY400 - for the admin
+            raise
+        except FirewallError as error:
+            log.error("not reloaded", error=str(error))  # noqa: TRY400
+            raise
+        finally:
+            self._tell("READY=1")
 
     def _stop(self) -> None:
         daemon.notify("STOPPING=1")
-        self._pipeline.save()
-        bans = len(self._enforcer.standing())
-        self._enforcer.close()
+        self.pipeline.save()
+        bans = len(self.enforcer.standing())
+        self.enforcer.close()
         log.info(
             "stopped",
             bans_standing=bans,
             hint="the kernel lifts each when its time is over; to lift all now: nft delete table inet banagent",
         )
+
+    async def _serve(self) -> Server | None:
+        """Open the control socket in $RUNTIME_DIRECTORY; an agent without one bans all the same."""
+        folder = os.environ.get("RUNTIME_DIRECTORY")
+        if not folder:
+            return None
+        permitted = Permitted(os.getuid(), _group(GROUP), READING)
+        about = About("banagent", "banagent", __version__, "man:banagent(8)")
+        service = Service(read_interface(INTERFACE), Answers(self).handlers(), permitted, about, _on_answer_fault)
+        server = Server(Path(folder) / INTERFACE, service)
+        try:
+            await server.start()
+        except ControlError as error:
+            self.enforcer.fails("control", str(error))
+            return None
+        return server
 
     # reading
 
@@ -116,7 +165,8 @@ class _Agent:
                 journal = journal or self._open_journal()
                 await self._read(journal)
             except JournalError as error:
-                log.error("trouble", message_id="trouble", error=str(error))  # noqa: TRY400 - for the admin
+                self.enforcer.fails("journal", str(error))
+                self.pipeline.save()
             finally:
                 if journal is not None:
                     journal.close()
@@ -125,25 +175,26 @@ class _Agent:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _read(self, journal: Journal) -> None:
-        if not self._pipeline.configs:  # until a reload
+        if not self.pipeline.configs:  # until a reload
             await asyncio.Future()
-        async for batch in journal.follow(self._pipeline.sift):
-            self._pipeline.handle(batch)
+        async for batch in journal.follow(self.pipeline.sift):
+            self.enforcer.works("journal")
+            self.pipeline.handle(batch)
             if batch.damaged:
                 log.warning("entries of the journal can't be read; see: journalctl --verify", entries=batch.damaged)
             if batch.read:
                 self._after("checkpoint", CHECKPOINT, self._checkpoint)
                 self._expire()
-            if batch.all_read and not self._live:
-                self._live = True
-                self._enforcer.settle()
+            if batch.all_read and not self.live:
+                self.live = True
+                self.enforcer.settle()
                 self._tell_soon()
 
     def _open_journal(self) -> Journal:
         """Open the journal where the last run left off, or `findtime` ago."""
-        configs = self._pipeline.configs.values()
-        journal = Journal([config.filter for config in configs], self._options.journal)
-        position = self._pipeline.position
+        configs = self.pipeline.configs.values()
+        journal = Journal([config.filter for config in configs], self.journal)
+        position = self.pipeline.position
         if position is None:
             journal.seek_time(wall_clock() - max((config.findtime for config in configs), default=0) * SECOND)
         elif not journal.seek(position.position):
@@ -153,29 +204,43 @@ class _Agent:
             )
         return journal
 
+    def _open_history(self) -> History:
+        """Open the history; without one go on, loudly: a ban matters more than a record of it."""
+        if self.dry_run:
+            return History(None)
+        path = Path(os.environ.get("STATE_DIRECTORY", str(STATE_DIRECTORY))) / HISTORY
+        try:
+            history = History(path)
+        except HistoryError as error:
+            self._lost = f"{error}; it bans, but a restart forgets"
+            return History(None)
+        if history.set_aside is not None:
+            log.error("the history was damaged; a new one is begun", message_id="trouble", set_aside=history.set_aside)
+        return history
+
     # what the loop calls
 
     def _on_host_change(self) -> None:
         self._addresses.drain()
-        self._pipeline.adopt_host(self._addresses.read())
+        self.pipeline.adopt_host(self._addresses.read())
 
     def _on_firewall_change(self) -> None:
-        self._enforcer.repair()
+        self.enforcer.repair()
         self._retry_later()
 
     def _watch_firewall(self) -> None:
-        descriptor = self._enforcer.watched()
+        descriptor = self.enforcer.watched()
         if descriptor is not None:
             asyncio.get_running_loop().add_reader(descriptor, self._on_firewall_change)
 
     def _unwatch_firewall(self) -> None:
-        descriptor = self._enforcer.watched()
+        descriptor = self.enforcer.watched()
         if descriptor is not None:
             asyncio.get_running_loop().remove_reader(descriptor)
 
     def _expire(self) -> None:
         """Lift what ran out; come back when the next ban does."""
-        next_end = self._enforcer.expire()
+        next_end = self.enforcer.expire()
         timer = self._timers.pop("expire", None)
         if timer is not None:
             timer.cancel()
@@ -185,17 +250,17 @@ class _Agent:
         self._tell_soon()
 
     def _checkpoint(self) -> None:
-        self._pipeline.save()
+        self.pipeline.save()
         self._retry_later()
         self._tell_soon()
 
     def _retry_later(self) -> None:
-        if self._enforcer.in_trouble:
+        if self.enforcer.troubles:
             self._after("retry", RETRY, self._retry)
 
     def _retry(self) -> None:
-        self._enforcer.retry()
-        self._pipeline.save()
+        self.enforcer.retry()
+        self.pipeline.save()
         self._retry_later()
 
     def _feed_watchdog(self) -> None:
@@ -205,38 +270,30 @@ class _Agent:
             daemon.notify("WATCHDOG=1")
             self._after("watchdog", interval / 2, self._feed_watchdog)
 
-    def _reload(self) -> None:
-        """Take the configuration as it is now; if it has mistakes, say them and go on as before."""
-        daemon.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        self._unwatch_firewall()
-        try:
-            self._change_config(_load(self._options))
-            log.info("reloaded", jails=",".join(self._pipeline.configs) or "none")
-        except ConfigError as error:
-            for mistake in error.mistakes:
-                log.error("not reloaded", mistake=str(mistake))  # noqa: TRY400 - for the admin
-        except FirewallError as error:
-            log.error("not reloaded", error=str(error))  # noqa: TRY400
-        self._watch_firewall()
-        self._tell("READY=1")
+    def _on_hangup(self) -> None:
+        with suppress(ConfigError, FirewallError):  # it is in the log
+            self.reload()
 
     def _change_config(self, config: configuration.Config) -> None:
         """Go on with another configuration; if the kernel refuses, with the one before."""
-        self._pipeline.save()
-        former = self._config
-        self._pipeline.reconfigure(config)
+        self._unwatch_firewall()
+        self.pipeline.save()
+        former = self.config
+        self.pipeline.reconfigure(config)
         try:
-            self._enforcer.switch(self._ports())
+            self.enforcer.switch(self._ports())
         except FirewallError:
-            self._pipeline.reconfigure(former)
+            self.pipeline.reconfigure(former)
             raise
-        self._config = config
-        self._pipeline.lift_forbidden()
+        finally:
+            self._watch_firewall()
+        self.config = config
+        self.pipeline.lift_forbidden()
 
     # helpers of the above
 
     def _ports(self) -> dict[str, Ports]:
-        return {name: config.ports for name, config in self._pipeline.configs.items()}
+        return {name: config.ports for name, config in self.pipeline.configs.items()}
 
     def _after(self, name: str, seconds: float, act: Callable[[], None]) -> None:
         """Call `act` later, unless that is planned already."""
@@ -253,13 +310,13 @@ class _Agent:
 
     def _tell(self, state: str = "") -> None:
         """Tell systemd how things are, in a sentence."""
-        stand = "would stand" if self._options.dry_run else "stand"
+        stand = "would stand" if self.dry_run else "stand"
         words = [
-            f"{len(self._enforcer.standing())} bans {stand}",
-            f"{self._pipeline.failures} failures and {self._enforcer.decided} bans since the start",
-            "reading live" if self._live else "catching up",
+            f"{len(self.enforcer.standing())} bans {stand}",
+            f"{self.pipeline.failures} failures and {self.enforcer.decided} bans since the start",
+            "reading live" if self.live else "catching up",
         ]
-        if self._enforcer.in_trouble:
+        if self.enforcer.troubles:
             words.append("TROUBLE, see the log")
         status = "STATUS=" + "; ".join(words)
         daemon.notify(f"{state}\n{status}" if state else status)
@@ -269,19 +326,15 @@ def _load(options: Options) -> configuration.Config:
     return configuration.load(config=options.config, filters=options.filters)
 
 
-def _history(options: Options) -> History:
-    """Open the history; if that can't be, go on without one, loudly: a ban matters more than a record of it."""
-    if options.dry_run:
-        return History(None)
-    path = Path(os.environ.get("STATE_DIRECTORY", str(STATE_DIRECTORY))) / HISTORY
+def _group(name: str) -> int | None:
     try:
-        history = History(path)
-    except HistoryError as error:
-        log.error("trouble", message_id="trouble", error=str(error), hint="it bans, but a restart forgets")  # noqa: TRY400
-        return History(None)
-    if history.set_aside is not None:
-        log.error("the history was damaged; a new one was begun", message_id="trouble", set_aside=history.set_aside)
-    return history
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def _on_answer_fault(where: str, error: Exception) -> None:
+    log.error("fault in an answer", message_id="trouble", method=where, exc_info=error)
 
 
 def _on_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""From decisions to what is done about them: the kernel first, the history next, then the log."""
+"""From decisions to what is done about them: the kernel first, then the log, the history and the followers."""
 
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 
+from banagent.control.events import Event, EventLog
 from banagent.core.bans import Bans, Standing
 from banagent.core.events import Ban
 from banagent.errors import FirewallError, HistoryError
-from banagent.log import timestamp
-from banagent.sinks.history import Counts, History, Lifted, Position
+from banagent.log import MESSAGE_IDS, timestamp
+from banagent.sinks.history import Counts, Happened, History, Lifted, Position
 from banagent.sinks.nft import Firewall
 
 if TYPE_CHECKING:
@@ -22,9 +23,22 @@ if TYPE_CHECKING:
     from banagent.sinks.nft import Change
 
 Ports = tuple[tuple[int, int], ...] | None  # ranges from-to; None: all
+MANUAL: Final = "manual"  # the jail of bans by hand, on all ports; and their pattern
+OFF: Final = "off"  # the flag in the history, and the reason for lifting
+# what followers get of an event; `Event` in org.banagent.varlink
+EVENT_FACTS: Final = (
+    *("address", "jail", "start", "end", "bantime", "failures", "user", "filter", "pattern", "comment", "reason"),
+)
 ADOPTED: Final = "adopted"  # the pattern of a ban that was found in the kernel by an agent that lost its history
 
 log = structlog.get_logger()
+
+
+class Trouble(NamedTuple):
+    """Something that does not work, and since when (µs since the epoch)."""
+
+    text: str
+    since: int
 
 
 class Progress(NamedTuple):
@@ -32,6 +46,9 @@ class Progress(NamedTuple):
 
     positions: Mapping[str, Position]
     counts: Mapping[str, Counts]
+
+
+NOTHING: Final = Progress({}, {})
 
 
 class Enforcer:
@@ -54,12 +71,16 @@ class Enforcer:
         self._unknown: list[Standing] = []  # found in the kernel at the start, without a ban in the history
         self._unsaved: list[Ban] = []
         self._unsaved_lifted: list[Lifted] = []
-        self._failing: set[str] = set()  # the sinks that failed when last used
-
-    @property
-    def in_trouble(self) -> bool:
-        """Whether something could not be done and has to be tried again."""
-        return bool(self._failing)
+        self._staged: list[Happened] = []  # events not yet given to the followers
+        self._unsaved_events: list[Happened] = []
+        kept = history.happened()
+        self.events = EventLog(
+            kept[-1].sequence + 1 if kept else 1,
+            (Event(item.sequence, item.kind, item.facts) for item in kept),
+        )
+        self.off = history.has_flag(OFF)
+        self.on_since = 0  # entries from before, of a time when it was off, count for nothing
+        self.troubles: dict[str, Trouble] = {}  # by what it is about: firewall, history, journal
 
     def standing(self) -> list[Standing]:
         """Give the bans that stand now."""
@@ -69,8 +90,7 @@ class Enforcer:
 
     def recall(self, since: int) -> None:
         """Take over from the history the bans that stood at some time after `since`."""
-        for ban, ended in self._history.bans(since):
-            item = Standing(ban.jail, ban.address, ban.end)
+        for item, ended in self._history.bans(since):
             if ended:
                 self.bans.stand(item)
             else:
@@ -83,11 +103,11 @@ class Enforcer:
         """
         if self._dry:
             return
-        self._ports = dict(ports)
+        self._ports = {MANUAL: None, **ports}
         firewall = self._firewall = self._open()
         found = {(item.jail, item.address): item for item in firewall.read(self._clock())}
         known = {(item.jail, item.address) for item in self.bans}
-        self._unknown = [item for key, item in found.items() if key not in known and item.jail in ports]
+        self._unknown = [item for key, item in found.items() if key not in known and item.jail in self._ports]
         self._amnesiac = self._history.is_new
         firewall.restore([*self.standing(), *self._unknown], self._clock())
         log.info(
@@ -116,7 +136,7 @@ class Enforcer:
 
     def switch(self, ports: Mapping[str, Ports]) -> None:
         """Go on with other jails or ports, in one transaction. Raises FirewallError; then all is as before."""
-        former, self._ports = self._ports, dict(ports)
+        former, self._ports = self._ports, {MANUAL: None, **ports}
         if self._dry:
             return
         try:
@@ -144,10 +164,25 @@ class Enforcer:
         self._unsaved += bans
         self._unsaved_lifted += [Lifted(ban.jail, ban.address, ban.end or now, "expired") for ban in over]
         self.decided += len(bans)
-        saved = self.save(progress)
         for ban in bans:
-            _announce(ban, over=ban in over, dry=self._dry)
-        return saved
+            self._announce(ban, over=ban in over)
+        return self.save(progress)
+
+    def switch_off(self) -> int:
+        """Lift all bans and take no more until `switch_on`; give how many were lifted. Raises HistoryError."""
+        self._history.set_flag(OFF, on=True)
+        self.off = True
+        lifted = [(item.jail, item.address) for item in self.standing()]
+        self.lift(lifted, OFF)
+        self.tell("off", "off: nothing is banned until it is on again", "warning", bans=len(lifted))
+        return len(lifted)
+
+    def switch_on(self) -> None:
+        """Take bans again. Raises HistoryError."""
+        self._history.set_flag(OFF, on=False)
+        self.off = False
+        self.on_since = self._clock()
+        self.tell("on", "on: it bans again")
 
     def lift(self, items: Sequence[tuple[str, Network]], reason: str) -> None:
         """Lift bans before their time."""
@@ -174,6 +209,8 @@ class Enforcer:
         ports = {
             name: _ports_text(self._ports[name]) for name in {ban.jail for ban in self._unsaved} & self._ports.keys()
         }
+        staged = len(self._staged)
+        events = [*self._unsaved_events, *self._staged]
         saved = self._guarded(
             "history",
             lambda: self._history.commit(
@@ -182,11 +219,44 @@ class Enforcer:
                 counts=progress.counts,
                 positions=progress.positions,
                 ports=ports,
+                events=events,
             ),
         )
         if saved:
-            self._unsaved, self._unsaved_lifted = [], []
+            self._unsaved, self._unsaved_lifted, events = [], [], []
+        self._unsaved_events = [*events, *self._staged[staged:]]  # that it works again is told after the commit
+        for item in self._staged:
+            self.events.append(item.kind, item.facts)
+        self._staged = []
         return saved
+
+    # what is told: in the log, and to those who follow the events
+
+    def tell(self, kind: str, words: str, level: str = "info", **facts: Any) -> None:  # noqa: ANN401 - as JSON has them
+        """Log an event, put it into the history and give it to the followers."""
+        self._stage(kind, words, level, **facts)
+        self.save(NOTHING)
+
+    def fails(self, subject: str, text: str) -> None:
+        """Take note that something does not work; it is told once."""
+        if subject not in self.troubles:
+            self._stage("trouble", "trouble", "error", reason=subject, error=text)
+        self.troubles[subject] = Trouble(text, self._clock())
+
+    def works(self, subject: str) -> None:
+        """Take note that something works, again or still."""
+        if self.troubles.pop(subject, None) is not None:
+            self._stage("recovered", "works again", "warning", reason=subject)
+
+    def _stage(self, kind: str, words: str, level: str = "info", **facts: Any) -> None:  # noqa: ANN401
+        """Log an event; the history and the followers get it with the next `save`."""
+        told = {"end": "permanent"} if "end" in facts and facts["end"] is None else {}
+        message_id = kind if kind in MESSAGE_IDS else None
+        getattr(log, level)(words, message_id=message_id, **(facts | told))
+        now = self._clock()
+        sequence = self.events.next + len(self._staged)
+        shown = {name: facts.get(name) for name in EVENT_FACTS} | {"time": timestamp(now)}
+        self._staged.append(Happened(sequence, now, kind, shown))
 
     # the kernel's side
 
@@ -199,7 +269,7 @@ class Enforcer:
         change: list[Change] = []
         if self._guarded("firewall", lambda: change.extend(self._damage())) and change and self._rebuild():
             bans, last = len(self.standing()), change[-1]
-            log.warning("repaired", message_id="repaired", bans=bans, program=last.program, pid=last.pid)
+            self.tell("repaired", "repaired", "warning", bans=bans, program=last.program, pid=last.pid)
 
     def _damage(self) -> list[Change]:
         """Give the changes by others, if by now the table is not what it has to be."""
@@ -211,7 +281,7 @@ class Enforcer:
 
     def retry(self) -> None:
         """Try again what the kernel refused; the history is tried again with the next `save`."""
-        if "firewall" in self._failing:
+        if "firewall" in self.troubles:
             self._rebuild()
 
     def close(self) -> None:
@@ -255,7 +325,7 @@ class Enforcer:
             )
         if items:
             log.warning("adopted the bans found in the kernel, of which the history does not know", bans=len(items))
-            self.save(Progress({}, {}))
+            self.save(NOTHING)
 
     def _release(self, items: Sequence[tuple[str, Network]]) -> None:
         firewall = self._firewall
@@ -266,9 +336,9 @@ class Enforcer:
         now = self._clock()
         for jail, address in items:
             self._unsaved_lifted.append(Lifted(jail, address, now, reason))
-            log.info("unbanned", message_id="unbanned", jail=jail, address=address, reason=reason)
+            self._stage("unbanned", "unbanned", jail=jail, address=str(address), reason=reason)
         if items:
-            self.save(Progress({}, {}))
+            self.save(NOTHING)
 
     def _rebuild(self) -> bool:
         firewall = self._firewall
@@ -282,30 +352,27 @@ class Enforcer:
         try:
             act()
         except (FirewallError, HistoryError) as error:
-            if sink not in self._failing:
-                self._failing.add(sink)
-                log.error("trouble", message_id="trouble", sink=sink, error=str(error))  # noqa: TRY400 - for the admin
+            self.fails(sink, str(error))
             return False
-        if sink in self._failing:
-            self._failing.discard(sink)
-            log.warning("works again", sink=sink)
+        self.works(sink)
         return True
 
-
-def _announce(ban: Ban, *, over: bool, dry: bool) -> None:
-    log.info(
-        "would ban" if dry else "over already" if over else "banned",
-        message_id=None if dry or over else "banned",
-        jail=ban.jail,
-        address=ban.address,
-        start=timestamp(ban.start),
-        end=timestamp(ban.end),
-        bantime=ban.bantime,
-        failures=ban.failures,
-        user=ban.user,
-        filter=ban.filter,
-        pattern=ban.pattern,
-    )
+    def _announce(self, ban: Ban, *, over: bool) -> None:
+        kind = "would_ban" if self._dry else "banned"
+        self._stage(
+            kind,
+            "would ban" if self._dry else "over already" if over else "banned",
+            jail=ban.jail,
+            address=str(ban.address),
+            start=timestamp(ban.start),
+            end=None if ban.end is None else timestamp(ban.end),
+            bantime=ban.bantime,
+            failures=ban.failures,
+            user=ban.user,
+            filter=ban.filter,
+            pattern=ban.pattern,
+            comment=ban.comment,
+        )
 
 
 def _ports_text(ports: Ports) -> str:

@@ -11,6 +11,7 @@ from banagent.core.events import SECOND, Ban
 from banagent.core.jail import Jail, Rule
 from banagent.core.never import Host, Never
 from banagent.core.recognise import Recogniser, View
+from banagent.core.window import key_of
 from banagent.enforce import Enforcer, Progress
 from banagent.sinks.history import Counts, History, Position
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from banagent.config import Config, JailConfig
-    from banagent.core.events import Entry
+    from banagent.core.address import Network
+    from banagent.core.events import Entry, Offence
     from banagent.sources.journal import Batch
 
 JOURNAL: Final = "journal"  # the source's name in the checkpoint
@@ -53,9 +55,15 @@ class Pipeline:
         """Give the patterns that a message matches, for `handle`."""
         return self._recogniser.sift(message)
 
+    def offences(self, entry: Entry, hits: Sequence[int]) -> list[tuple[str, Offence]]:
+        """Give what an entry tells, by jail; nothing is counted."""
+        return list(self._recogniser.offences(entry, hits))
+
     def handle(self, batch: Batch) -> None:
         """Decide about a batch of entries, and have it enforced."""
-        bans = [ban for entry, hits in batch.entries for ban in self._decide(entry, hits)]
+        entries = () if self._enforcer.off else batch.entries
+        since = self._enforcer.on_since
+        bans = [ban for entry, hits in entries if entry.time >= since for ban in self._decide(entry, hits)]
         if batch.position is not None:
             self.position = Position(batch.position, batch.time)
         if bans:
@@ -86,13 +94,25 @@ class Pipeline:
             jail.never = Never(self.configs[name].ignoreip, host)
         self.lift_forbidden()
 
+    def jail(self, name: str) -> Jail | None:
+        """Give a jail in force."""
+        return self._jails.get(name)
+
+    def never(self, jail: str) -> Never:
+        """Give whom a jail must not ban; a jail that is not in force has no exceptions of its own."""
+        found = self._jails.get(jail)
+        return Never((), self._host) if found is None else found.never
+
+    def forget(self, jail: str, address: Network) -> None:
+        """Forget the failures of an address, as it was let go."""
+        if found := self._jails.get(jail):
+            found.window.forget(key_of(address))
+
     def lift_forbidden(self) -> None:
         """Lift the bans that would reach somebody who, by now, must never be banned."""
-        forbidden = [
-            (item.jail, item.address)
-            for item in self._enforcer.standing()
-            if item.jail in self._jails and self._jails[item.jail].never.forbids(item.address)
-        ]
+        standing = self._enforcer.standing()
+        nevers = {name: self.never(name) for name in {item.jail for item in standing}}
+        forbidden = [(item.jail, item.address) for item in standing if nevers[item.jail].forbids(item.address)]
         self._enforcer.lift(forbidden, "ignored")
 
     def _decide(self, entry: Entry, hits: Sequence[int]) -> list[Ban]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from banagent.core.address import parse_network
+from banagent.core.bans import Standing
 from banagent.core.events import Ban
 from banagent.errors import HistoryError
-from banagent.sinks.history import VERSION, Counts, History, Lifted, Position
+from banagent.sinks.history import VERSION, EVENTS, Counts, Happened, History, Lifted, Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 def ban(address: str = "192.0.2.1", position: str = "p", end: int | None = 100, **more: str | None) -> Ban:
     known = {"jail": "sshd", "user": "root", "filter": "sshd", "pattern": "password"} | more
     return Ban(address=parse_network(address), position=position, start=1, end=end, failures=5, **known)  # type: ignore[arg-type]  # strings all
+
+
+def standing(item: Ban) -> Standing:
+    return Standing(item.jail, item.address, item.end)
 
 
 @pytest.fixture
@@ -42,7 +47,8 @@ def test_what_is_committed_is_there_after_a_restart(tmp_path: Path, history: His
     history.close()
     later = History(tmp_path / "history.db")
     assert not later.is_new
-    assert later.bans(0) == [(ban(), False), (ban("2001:db8::/64", "q", None, user=None), False)]
+    assert later.bans(0) == [(standing(ban()), False), (standing(ban("2001:db8::/64", end=None)), False)]
+    assert [record.ban for record in later.records()] == [ban("2001:db8::/64", "q", None, user=None), ban()]
     assert later.counts("sshd") == ([(b"k", b"w")], [(b"s", b"t")])
     assert later.counts("other") == ([], [])
     assert later.position("journal") == Position("q", 7)
@@ -54,7 +60,7 @@ def test_what_is_committed_is_there_after_a_restart(tmp_path: Path, history: His
 def test_a_replayed_ban_changes_nothing(history: History) -> None:
     history.commit(bans=[ban()])
     history.commit(bans=[ban(end=999)])
-    assert history.bans(0) == [(ban(), False)]
+    assert history.bans(0) == [(standing(ban()), False)]
 
 
 def test_ended_and_lifted_bans(history: History) -> None:
@@ -122,3 +128,30 @@ def test_a_full_disk_and_then_a_free_one(history: History) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     history.commit(bans=bans)
     assert len(history.bans(0)) == 2000
+
+
+def test_records_say_how_bans_ended(history: History) -> None:
+    history.commit(bans=[ban(), ban("192.0.2.2", comment="by hand"), ban("192.0.2.3", jail="other")])
+    history.commit(lifted=[Lifted("sshd", parse_network("192.0.2.1"), 50, "admin")])
+    assert [(str(r.ban.address), r.ban.comment, r.lifted, r.reason) for r in history.records(jail="sshd")] == [
+        ("192.0.2.2", "by hand", None, None),
+        ("192.0.2.1", None, 50, "admin"),
+    ]
+    assert list(history.records(since=2)) == []
+    assert history.totals() == {"sshd": 2, "other": 1}
+
+
+def test_the_newest_events_are_kept(history: History) -> None:
+    history.commit(events=[Happened(n, n, "banned", {"user": "ä\x1b"}) for n in range(1, EVENTS + 8)])
+    kept = history.happened()
+    assert (kept[0].sequence, kept[-1].sequence, len(kept)) == (8, EVENTS + 7, EVENTS)
+    assert kept[0].facts == {"user": "ä\x1b"}
+
+
+def test_flags(history: History) -> None:
+    assert not history.has_flag("off")
+    history.set_flag("off", on=True)
+    history.set_flag("off", on=True)
+    assert history.has_flag("off")
+    history.set_flag("off", on=False)
+    assert not history.has_flag("off")

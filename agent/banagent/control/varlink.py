@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -98,10 +98,10 @@ def parse_request(frame: bytes) -> Request:
     method = message.get("method")
     if not isinstance(method, str):
         raise MessageError("a call must have a method, a string")
-    parameters = message.get("parameters")
+    parameters: object = message.get("parameters")
     if parameters is None:
         parameters = {}
-    if not isinstance(parameters, dict):
+    if not _is_object(parameters):
         raise MessageError("the parameters must be an object")
     more, oneway, upgrade = (_flag(message, name) for name in ("more", "oneway", "upgrade"))
     if upgrade:
@@ -125,14 +125,21 @@ def decode(frame: bytes) -> Object:
         raise MessageError("the message is not UTF-8, or half of a surrogate pair is in it") from None
     except ValueError as error:  # JSONDecodeError, or an integer of thousands of digits
         raise MessageError(f"the message is not JSON: {error}") from None
-    if not isinstance(message, dict):
+    if not _is_object(message):
         raise MessageError("the message must be an object")
     return message
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """Give a message as a frame with its NUL. What is no valid Unicode, as a log may hold it, becomes `?`."""
-    return _ENCODER.encode(message).encode(errors="replace") + b"\0"
+    """Give a message as a frame with its NUL.
+
+    A log may hold anything: half a surrogate pair becomes `?`, and a NUL in a string U+FFFD, because systemd's JSON
+    parser takes it for an error and gives up.
+    """
+    text = _ENCODER.encode(message)
+    if r"\u0000" in text:
+        text = _ESCAPE.sub(_without_nul, text)
+    return text.encode(errors="replace") + b"\0"
 
 
 def _flag(message: Object, name: str) -> bool:
@@ -164,6 +171,10 @@ def _object(pairs: list[tuple[str, Any]]) -> Object:
     return found
 
 
+def _without_nul(escape: re.Match[str]) -> str:
+    return "\ufffd" if escape[0] == r"\u0000" else escape[0]
+
+
 def _no_constant(name: str) -> NoReturn:
     raise MessageError(f"{name} is not JSON")
 
@@ -178,6 +189,7 @@ def _finite(text: str) -> float:
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPE: Final = re.compile(r"\\(?:u0000|.)")
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -195,7 +207,7 @@ class Type(Protocol):
 class Primitive(NamedTuple):
     """`bool`, `int`, `float`, `string`, `object`."""
 
-    allows: Callable[[Any], bool]
+    allows: Callable[[object], bool]
     words: str  # for what it allows
 
     def check(self, value: object) -> None:
@@ -211,10 +223,9 @@ class Array(NamedTuple):
 
     def check(self, value: object) -> None:
         """Raise Mismatch unless `value` is a list of such values."""
-        if not isinstance(value, list):
+        if not _is_array(value):
             raise Mismatch("must be an array")
-        items: list[object] = value
-        for index, item in enumerate(items):
+        for index, item in enumerate(value):
             try:
                 self.of.check(item)
             except Mismatch as found:
@@ -228,10 +239,9 @@ class Map(NamedTuple):
 
     def check(self, value: object) -> None:
         """Raise Mismatch unless `value` is an object with such values."""
-        if not isinstance(value, dict):
+        if not _is_object(value):
             raise Mismatch("must be an object")
-        items: Object = value
-        for key, item in items.items():
+        for key, item in value.items():
             try:
                 self.of.check(item)
             except Mismatch as found:
@@ -269,14 +279,13 @@ class Struct:
 
     def check(self, value: object) -> None:
         """Raise Mismatch unless `value` has all that is needed, nothing else, and all as it must be."""
-        if not isinstance(value, dict):
+        if not _is_object(value):
             raise Mismatch("must be an object")
-        items: Object = value
-        if unknown := items.keys() - self.fields.keys():
+        if unknown := value.keys() - self.fields.keys():
             raise Mismatch(f"is unknown; there are {', '.join(self.fields) or 'none'}", f".{min(unknown)}")
-        if missing := self._needed - items.keys():
+        if missing := self._needed - value.keys():
             raise Mismatch("is missing", f".{min(missing)}")
-        for name, item in items.items():
+        for name, item in value.items():
             try:
                 self.fields[name].check(item)
             except Mismatch as found:
@@ -302,16 +311,36 @@ class Named(NamedTuple):
         self.among[self.name].check(value)
 
 
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_int(value: object) -> bool:
     return type(value) is int and -(1 << 63) <= value < 1 << 63
 
 
+def _is_float(value: object) -> bool:
+    return isinstance(value, float) or _is_int(value)
+
+
+def _is_string(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_object(value: object) -> TypeGuard[Object]:
+    return isinstance(value, dict)
+
+
+def _is_array(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
+
+
 PRIMITIVES: Final[Mapping[str, Type]] = {
-    "bool": Primitive(lambda value: type(value) is bool, "true or false"),
+    "bool": Primitive(_is_bool, "true or false"),
     "int": Primitive(_is_int, "a whole number of 64 bits"),
-    "float": Primitive(lambda value: type(value) is float or _is_int(value), "a number"),
-    "string": Primitive(lambda value: isinstance(value, str), "a string"),
-    "object": Primitive(lambda value: isinstance(value, dict), "an object"),
+    "float": Primitive(_is_float, "a number"),
+    "string": Primitive(_is_string, "a string"),
+    "object": Primitive(_is_object, "an object"),
 }
 
 
@@ -377,9 +406,9 @@ class _Parser:
                 methods[member] = Method(parameters, self._struct())
             else:
                 errors[member] = self._struct()
-        for used, self._line in self._uses:
+        for used, line in self._uses:
             if used not in self._types:
-                self._fail(f"there is no type {used}")
+                raise DefinitionError(f"line {line}: there is no type {used}")
         return Interface(name, self._text, self._types, methods, errors)
 
     def _struct(self) -> Struct:
@@ -399,34 +428,34 @@ class _Parser:
             name = self._name(_FIELD_NAME, "field")
             if name in fields or name in words:
                 self._fail(f"{name} is there twice")
-            if words or self._ahead != ":":
-                words.append(name)
-            else:
+            if self._ahead == ":":
                 self._take(":")
                 fields[name] = self._type()
+            else:
+                words.append(name)
             if words and fields:
-                self._fail(f"{name} has no type, but others do")
+                self._fail("either all have a type, or none has")
         self._take(")")
         return Enum(tuple(words)) if words else Struct(fields)
 
     def _type(self) -> Type:
         if self._ahead == "(":
             return self._body()
-        token = self._next()
-        if token == "?":
+        word = self._next()
+        if word == "?":
             if self._ahead == "?":
                 self._fail("? is there twice")
             return Nullable(self._type())
-        if token == "[]":
+        if word == "[]":
             return Array(self._type())
-        if token == "[string]":
+        if word == "[string]":
             return Map(self._type())
-        if token in PRIMITIVES:
-            return PRIMITIVES[token]
-        if not _MEMBER_NAME.fullmatch(token):
-            self._fail(f"{token!r} is no type")
-        self._uses.append((token, self._line))
-        return Named(token, self._types)
+        if word in PRIMITIVES:
+            return PRIMITIVES[word]
+        if not _MEMBER_NAME.fullmatch(word):
+            self._fail(f"{word!r} is no type")
+        self._uses.append((word, self._line))
+        return Named(word, self._types)
 
     def _name(self, pattern: re.Pattern[str], what: str) -> str:
         token = self._next()
@@ -437,7 +466,7 @@ class _Parser:
     def _take(self, expected: str) -> None:
         token = self._next()
         if token != expected:
-            self._fail(f"{expected!r} must be here, not {token or 'the end'!r}")
+            self._fail(f"{expected!r} must be here, not {repr(token) if token else 'the end'}")
 
     def _next(self) -> str:
         token, self._line = self._ahead, self._ahead_line

@@ -57,6 +57,7 @@ class Ban:
     user: str | None
     filter: str
     pattern: str
+    comment: str | None = None  # the admin's
 
     @property
     def bantime(self) -> int | None:

@@ -8,18 +8,21 @@ after a power cut the last commits can be missing, and the journal's entries fro
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from banagent.core.address import Network, parse_network
+from banagent.core.bans import Standing
 from banagent.core.events import Ban
 from banagent.errors import HistoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+EVENTS: Final = 10_000  # that are kept
 VERSION: Final = 1  # of the schema, in PRAGMA user_version
 _SCHEMA: Final = """
 CREATE TABLE bans (
@@ -27,15 +30,19 @@ CREATE TABLE bans (
     jail TEXT NOT NULL, address TEXT NOT NULL, position TEXT NOT NULL,
     start INTEGER NOT NULL, end INTEGER,            -- µs since the epoch; NULL: permanent
     failures INTEGER NOT NULL, user TEXT, filter TEXT NOT NULL, pattern TEXT NOT NULL,
-    lifted INTEGER, reason TEXT,                    -- when it ended, and why
+    comment TEXT, lifted INTEGER, reason TEXT,      -- the admin's; when it ended, and why
     UNIQUE (jail, address, position)
 );
 CREATE INDEX bans_standing ON bans (end) WHERE lifted IS NULL;
+CREATE INDEX bans_start ON bans (start);
+CREATE TABLE events (sequence INTEGER PRIMARY KEY, time INTEGER NOT NULL, kind TEXT NOT NULL, facts TEXT NOT NULL);
+CREATE TABLE flags (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE ports (jail TEXT PRIMARY KEY, ports TEXT) WITHOUT ROWID;   -- of jails with bans, in case a jail goes
 CREATE TABLE checkpoint (source TEXT PRIMARY KEY, position TEXT NOT NULL, time INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE windows (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, key)) WITHOUT ROWID;
 CREATE TABLE sessions (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, key)) WITHOUT ROWID;
 """
+_COLUMNS: Final = "jail, address, position, start, end, failures, user, filter, pattern, comment, lifted, reason"
 
 
 class Position(NamedTuple):
@@ -52,6 +59,23 @@ class Lifted(NamedTuple):
     address: Network
     time: int
     reason: str
+
+
+class Happened(NamedTuple):
+    """An event for followers; its facts are as JSON has them."""
+
+    sequence: int
+    time: int
+    kind: str
+    facts: Mapping[str, Any]
+
+
+class Record(NamedTuple):
+    """A ban and how it ended; both None: it was not lifted yet."""
+
+    ban: Ban
+    lifted: int | None
+    reason: str | None
 
 
 class Counts(NamedTuple):
@@ -97,16 +121,47 @@ class History:
             sessions = self._db.execute("SELECT key, value FROM sessions WHERE jail = ?", (jail,)).fetchall()
         return windows, sessions
 
-    def bans(self, after: int) -> list[tuple[Ban, bool]]:
+    def bans(self, after: int) -> list[tuple[Standing, bool]]:
         """Give the bans that ran or run on after `after`, in the order they were decided, each with whether it ended.
 
         Those lifted before their time are left out.
         """
-        columns = "jail, address, position, start, end, failures, user, filter, pattern, lifted IS NOT NULL"
-        where = "(end IS NULL OR end > ?) AND (lifted IS NULL OR reason = 'expired')"
+        query = (
+            "SELECT jail, address, end, lifted IS NOT NULL FROM bans"
+            " WHERE (end IS NULL OR end > ?) AND (lifted IS NULL OR reason = 'expired') ORDER BY id"
+        )
         with self._errors("read"):
-            rows = self._db.execute(f"SELECT {columns} FROM bans WHERE {where} ORDER BY id", (after,)).fetchall()  # noqa: S608 - constants
-        return [(_ban(row[:-1]), bool(row[-1])) for row in rows]
+            rows = self._db.execute(query, (after,)).fetchall()
+        return [(Standing(jail, parse_network(address), end), bool(ended)) for jail, address, end, ended in rows]
+
+    def records(self, since: int = 0, jail: str | None = None) -> Iterator[Record]:
+        """Give the bans that began at `since` or later, of one jail or of all, the newest first, as they are read."""
+        query = f"SELECT {_COLUMNS} FROM bans WHERE start >= ? AND (?2 IS NULL OR jail = ?2) ORDER BY id DESC"  # noqa: S608 - constants
+        with self._errors("read"):
+            for *ban, lifted, reason in self._db.execute(query, (since, jail)):
+                yield Record(_ban(ban), lifted, reason)
+
+    def totals(self) -> dict[str, int]:
+        """Give how many bans there are of each jail."""
+        with self._errors("read"):
+            return dict(self._db.execute("SELECT jail, count(*) FROM bans GROUP BY jail").fetchall())
+
+    def happened(self) -> list[Happened]:
+        """Give the events that are kept, the oldest first."""
+        with self._errors("read"):
+            rows = self._db.execute("SELECT sequence, time, kind, facts FROM events ORDER BY sequence").fetchall()
+        return [Happened(sequence, time, kind, json.loads(facts)) for sequence, time, kind, facts in rows]
+
+    def has_flag(self, name: str) -> bool:
+        """Whether a flag was set when last committed."""
+        with self._errors("read"):
+            return self._db.execute("SELECT 1 FROM flags WHERE name = ?", (name,)).fetchone() is not None
+
+    def set_flag(self, name: str, *, on: bool) -> None:
+        """Set a flag, or take it away."""
+        query = "INSERT OR IGNORE INTO flags VALUES (?)" if on else "DELETE FROM flags WHERE name = ?"
+        with self._errors("write"):
+            self._db.execute(query, (name,))
 
     def ports(self) -> dict[str, str]:
         """Give the ports on which each jail that ever had a ban bans, as they were committed."""
@@ -121,17 +176,14 @@ class History:
         counts: Mapping[str, Counts] | None = None,
         positions: Mapping[str, Position] | None = None,
         ports: Mapping[str, str] | None = None,
+        events: Sequence[Happened] = (),
     ) -> None:
         """Commit all of it, or nothing. A ban that is known already, as after a replay, stays as it is."""
         with self._errors("write"), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
-                "INSERT OR IGNORE INTO bans (jail, address, position, start, end, failures, user, filter, pattern)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (b.jail, str(b.address), b.position, b.start, b.end, b.failures, b.user, b.filter, b.pattern)
-                    for b in bans
-                ),
+                f"INSERT OR IGNORE INTO bans ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",  # noqa: S608 - constants
+                map(_row, bans),
             )
             self._db.executemany(
                 "UPDATE bans SET lifted = ?, reason = ? WHERE jail = ? AND address = ? AND lifted IS NULL",
@@ -145,6 +197,12 @@ class History:
                 ((source, *position) for source, position in (positions or {}).items()),
             )
             self._db.executemany("INSERT OR REPLACE INTO ports VALUES (?, ?)", (ports or {}).items())
+            if events:
+                self._db.executemany(
+                    "INSERT INTO events VALUES (?, ?, ?, ?)",
+                    ((*event[:3], json.dumps(event.facts)) for event in events),
+                )
+                self._db.execute("DELETE FROM events WHERE sequence <= ?", (events[-1].sequence - EVENTS,))
 
     def close(self) -> None:
         """Close the database."""
@@ -183,8 +241,23 @@ class History:
         return _Translate(f"cannot {verb} the history {self._name}")
 
 
-def _ban(row: tuple[Any, ...]) -> Ban:
-    jail, address, position, start, end, failures, user, filter_name, pattern = row
+def _row(ban: Ban) -> tuple[object, ...]:
+    return (
+        ban.jail,
+        str(ban.address),
+        ban.position,
+        ban.start,
+        ban.end,
+        ban.failures,
+        ban.user,
+        ban.filter,
+        ban.pattern,
+        ban.comment,
+    )
+
+
+def _ban(row: Sequence[Any]) -> Ban:
+    jail, address, position, start, end, failures, user, filter_name, pattern, comment = row
     return Ban(
         jail=jail,
         address=parse_network(address),
@@ -195,6 +268,7 @@ def _ban(row: tuple[Any, ...]) -> Ban:
         user=user,
         filter=filter_name,
         pattern=pattern,
+        comment=comment,
     )
 
 

@@ -1,0 +1,481 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the agent answers at its control socket: one coroutine for each method of `org.banagent`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from banagent import __version__
+from banagent.config.toml import notation
+from banagent.control.service import Error, portions
+from banagent.core.address import Network, parse_address, parse_network
+from banagent.core.bans import Standing
+from banagent.core.events import SECOND, Ban
+from banagent.core.window import key_of
+from banagent.enforce import MANUAL, NOTHING
+from banagent.errors import ConfigError, FirewallError
+from banagent.log import timestamp
+from banagent.sources.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from banagent.config import Config, JailConfig
+    from banagent.control.service import Answer, Call, Handler
+    from banagent.enforce import Enforcer
+    from banagent.pipeline import Pipeline
+    from banagent.sinks.history import History, Record
+
+LATEST: Final = 10  # bans on the status screen
+MOST_ADDRESSES: Final = 10_000  # in one call
+MOST_ENTRIES: Final = 100  # that Why gives
+MOST_RECORDS: Final = 100  # likewise
+MOST_READ: Final = 2_000_000  # entries that Why looks at
+LONGEST_MESSAGE: Final = 1000  # characters of an entry that Why gives
+LONGEST_BANTIME: Final = 292 * 365 * 24 * 3600  # seconds; the kernel's own limit
+
+
+class Agent(Protocol):
+    """What the daemon lets its answers see and do."""
+
+    config: Config
+    pipeline: Pipeline
+    enforcer: Enforcer
+    history: History
+    journal: Path | None
+    dry_run: bool
+    started: int  # µs since the epoch
+    live: bool  # all entries from before the start were read
+    clock: Callable[[], int]
+
+    def reload(self) -> None:
+        """Take the configuration as it is now. Raises ConfigError, FirewallError."""
+        ...
+
+
+class _Asked(NamedTuple):
+    """A call of Ban, checked."""
+
+    jail: str
+    networks: list[Network]
+    end: int | None
+
+
+class Answers:
+    """The handlers, by method."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def handlers(self) -> dict[str, Handler]:
+        """Give all of them."""
+        return {
+            "Status": self._status,
+            "Jails": self._jails,
+            "List": self._list,
+            "History": self._history,
+            "Events": self._agent.enforcer.events.reply,
+            "Ban": self._ban,
+            "Unban": self._unban,
+            "Why": self._why,
+            "Off": self._off,
+            "On": self._on,
+            "Reload": self._reload,
+            "GetConfig": self._get_config,
+        }
+
+    # reading
+
+    async def _status(self, _call: Call) -> Answer:
+        agent = self._agent
+        position = agent.pipeline.position
+        state = "off" if agent.enforcer.off else "live" if agent.live else "catching_up"
+        return {
+            "version": __version__,
+            "state": state,
+            "start": timestamp(agent.started),
+            "dry_run": agent.dry_run,
+            "read": None if position is None else timestamp(position.time),
+            "bans": len(agent.enforcer.standing()),
+            "failures": agent.pipeline.failures,
+            "decided": agent.enforcer.decided,
+            "attention": [
+                {"subject": subject, "text": trouble.text, "since": timestamp(trouble.since)}
+                for subject, trouble in agent.enforcer.troubles.items()
+            ],
+            "jails": self._jail_list(),
+            "latest": [_record(item) for item in islice(agent.history.records(), LATEST)],
+        }
+
+    async def _jails(self, _call: Call) -> Answer:
+        return {"jails": self._jail_list()}
+
+    def _jail_list(self) -> list[dict[str, Any]]:
+        agent = self._agent
+        now = agent.clock()
+        standing: dict[str, int] = {}
+        for item in agent.enforcer.standing():
+            standing[item.jail] = standing.get(item.jail, 0) + 1
+        totals = agent.history.totals()
+        jails = [self._jail(config, now, standing, totals) for config in agent.pipeline.configs.values()]
+        others = sorted(standing.keys() - agent.pipeline.configs.keys())
+        return jails + [_gone(name, standing[name], totals.get(name, 0)) for name in others]
+
+    def _jail(
+        self,
+        config: JailConfig,
+        now: int,
+        standing: dict[str, int],
+        totals: dict[str, int],
+    ) -> dict[str, Any]:
+        jail = self._agent.pipeline.jail(config.name)
+        assert jail is not None
+        trouble = self._agent.enforcer.troubles.get("journal")
+        return {
+            "jail": config.name,
+            "state": "active" if trouble is None else "waiting",
+            "reason": None if trouble is None else trouble.text,
+            "filter": config.filter.name,
+            "ports": _ports(config.ports),
+            "maxretry": config.maxretry,
+            "findtime": config.findtime,
+            "bantime": config.bantime,
+            "failures": sum(jail.window.count(key, now) for key, _ in jail.window.items()),
+            "failures_total": jail.failures,
+            "bans": standing.get(config.name, 0),
+            "bans_total": totals.get(config.name, 0),
+        }
+
+    async def _list(self, call: Call) -> Answer:
+        jail, within = call.parameters["jail"], call.parameters["network"]
+        network = None if within is None else _network(within)
+        self._known(jail)
+        standing = {
+            (item.jail, item.address)
+            for item in self._agent.enforcer.standing()
+            if jail in (None, item.jail) and (network is None or network.covers(item.address))
+        }
+        return portions("bans", self._newest(standing))
+
+    def _newest(self, standing: set[tuple[str, Network]]) -> Iterator[dict[str, Any]]:
+        """Give the record of each ban that stands: of several of an address, that of the last."""
+        left = set(standing)
+        for record in self._agent.history.records():
+            key = record.ban.jail, record.ban.address
+            if key in left:
+                left.discard(key)
+                yield _record(record)
+            if not left:
+                return
+
+    async def _history(self, call: Call) -> Answer:
+        since, jail, text = (call.parameters[name] for name in ("since", "jail", "address"))
+        network = None if text is None else _network(text)
+        records = self._agent.history.records(0 if since is None else _time(since), jail)
+        return portions(
+            "bans",
+            (_record(item) for item in records if network is None or _touches(network, item.ban.address)),
+        )
+
+    async def _why(self, call: Call) -> Answer:
+        agent = self._agent
+        address = _network(call.parameters["address"])
+        now = agent.clock()
+        subjects = {
+            name: agent.pipeline.never(name).subject(address) if address.is_host else address
+            for name in agent.pipeline.configs
+        }
+        records = [item for item in agent.history.records() if item.ban.address.covers(address)]
+        standing = {(item.jail, item.address) for item in agent.enforcer.standing()}
+        stands = [item for item in records if _stands(item, standing)]
+        records = [*stands, *(item for item in records if item not in stands)][:MOST_RECORDS]
+        shown = next(iter({*subjects.values()}), address)
+        begin, end = self._span(records, now)
+        return {
+            "address": str(shown),
+            "bans": [_record(item) for item in records],
+            "entries": await self._evidence(address, begin, end),
+            "counts": [self._count(name, address, subject, now) for name, subject in subjects.items()],
+        }
+
+    def _span(self, records: list[Record], now: int) -> tuple[int, int]:
+        """Give the times between which the entries are that led to the newest ban, or are counted now."""
+        configs = self._agent.pipeline.configs.values()
+        findtime = max((config.findtime for config in configs), default=0) * SECOND
+        newest = records[0].ban.start if records else now
+        return newest - findtime, newest
+
+    async def _evidence(self, address: Network, begin: int, end: int) -> list[dict[str, Any]]:
+        """Read the journal again and give the entries about an address between two times, by the agent's own way."""
+        agent = self._agent
+        pipeline = agent.pipeline
+        found: deque[dict[str, Any]] = deque(maxlen=MOST_ENTRIES)
+        journal = Journal([config.filter for config in pipeline.configs.values()], agent.journal)
+        try:
+            journal.seek_time(begin)
+            read = 0
+            while (batch := journal.read(pipeline.sift)).read and read < MOST_READ:
+                read += batch.read
+                for entry, hits in batch.entries:
+                    if entry.time > end:
+                        return list(found)
+                    for jail, offence in pipeline.offences(entry, hits):
+                        if address.covers(pipeline.never(jail).subject(offence.address)) or _touches(
+                            pipeline.never(jail).subject(offence.address), address
+                        ):
+                            found.append(
+                                {
+                                    "time": timestamp(entry.time),
+                                    "position": entry.position,
+                                    "jail": jail,
+                                    "pattern": offence.pattern,
+                                    "message": entry.message.decode("utf-8", "replace")[:LONGEST_MESSAGE],
+                                },
+                            )
+                await asyncio.sleep(0)
+        finally:
+            journal.close()
+        return list(found)
+
+    def _count(self, name: str, address: Network, subject: Network, now: int) -> dict[str, Any]:
+        config = self._agent.pipeline.configs[name]
+        jail = self._agent.pipeline.jail(name)
+        assert jail is not None
+        ignored = next((str(net) for net in config.ignoreip if net.covers(address)), None)
+        if ignored is None and address in jail.never:
+            ignored = "an address of this host"
+        return {
+            "jail": name,
+            "failures": jail.window.count(key_of(subject), now),
+            "maxretry": config.maxretry,
+            "findtime": config.findtime,
+            "ignored": ignored,
+        }
+
+    async def _get_config(self, _call: Call) -> Answer:
+        return {"settings": [item for jail in self._agent.config.jails for item in _settings(jail)]}
+
+    # acting
+
+    async def _ban(self, call: Call) -> Answer:
+        agent, parameters = self._agent, call.parameters
+        now = agent.clock()
+        asked = self._checked(parameters, now)
+        standing = {(item.jail, item.address): item.end for item in agent.enforcer.standing()}
+        bans = [
+            Ban(
+                jail=asked.jail,
+                address=network,
+                position=f"admin:{now}",
+                start=now,
+                end=asked.end,
+                failures=0,
+                user=None,
+                filter=asked.jail,
+                pattern=MANUAL,
+                comment=parameters["comment"],
+            )
+            for network in dict.fromkeys(asked.networks)
+            if not _lasts(standing.get((asked.jail, network), 0), asked.end)
+        ]
+        for ban in bans:
+            agent.enforcer.bans.stand(Standing(ban.jail, ban.address, ban.end))
+        agent.enforcer.enforce(bans, NOTHING)
+        return {"banned": len(bans)}
+
+    def _checked(self, parameters: dict[str, Any], now: int) -> _Asked:
+        """Check a call of Ban whole, so that all of it is done or nothing. Raises Error."""
+        agent = self._agent
+        jail = parameters["jail"] or MANUAL
+        self._known(parameters["jail"])
+        if agent.enforcer.off:
+            raise Error("Protected", address="", reason="the agent is off; turn it on first: banagent on")
+        networks = _networks(parameters["addresses"])
+        never = agent.pipeline.never(jail)
+        caller = None if parameters["caller"] is None else _caller(parameters["caller"])
+        for network in networks:
+            if never.forbids(network):
+                raise Error("Protected", address=str(network), reason="it is ignored, or an address of this host")
+            if caller is not None and network.covers(caller) and not parameters["force"]:
+                raise Error("Protected", address=str(network), reason="it is where you are logged in from")
+        return _Asked(jail, networks, self._end(jail, parameters, now))
+
+    def _end(self, jail: str, parameters: dict[str, Any], now: int) -> int | None:
+        bantime, permanent = parameters["bantime"], parameters["permanent"]
+        if permanent:
+            if bantime is not None:
+                raise _invalid("permanent")
+            return None
+        if bantime is None:
+            config = self._agent.pipeline.configs.get(jail)
+            bantime = config.bantime if config is not None else DEFAULT_BANTIME
+        elif not 0 < bantime <= LONGEST_BANTIME:
+            raise _invalid("bantime")
+        return None if bantime is None else now + bantime * SECOND
+
+    async def _unban(self, call: Call) -> Answer:
+        agent = self._agent
+        addresses, jail, everything = (call.parameters[name] for name in ("addresses", "jail", "all"))
+        if addresses is None and jail is None and not everything:
+            raise _invalid("addresses")
+        networks = None if addresses is None else set(_networks(addresses))
+        lifted = [
+            (item.jail, item.address)
+            for item in agent.enforcer.standing()
+            if jail in (None, item.jail) and (networks is None or self._named(item, networks))
+        ]
+        if not lifted:
+            self._known(jail)
+        for name, address in lifted:
+            agent.pipeline.forget(name, address)
+        agent.enforcer.lift(lifted, "admin")
+        agent.pipeline.save()
+        return {"lifted": len(lifted)}
+
+    def _named(self, item: Standing, networks: set[Network]) -> bool:
+        """Whether a ban is meant: by its own name, or by an address of the /64 that it stands for."""
+        return item.address in networks or any(
+            net.is_host and net.version == 6 and item.address.prefix == 64 and item.address.covers(net)
+            for net in networks
+        )
+
+    async def _off(self, _call: Call) -> Answer:
+        return {"lifted": self._agent.enforcer.switch_off()}
+
+    async def _on(self, _call: Call) -> Answer:
+        self._agent.enforcer.switch_on()
+        return {}
+
+    async def _reload(self, _call: Call) -> Answer:
+        try:
+            self._agent.reload()
+        except ConfigError as error:
+            raise Error("NotReloaded", mistakes=[_mistake(*item) for item in error.mistakes]) from None
+        except FirewallError as error:
+            raise Error("NotReloaded", mistakes=[_mistake("", 0, "", None, str(error))]) from None
+        return {"jails": list(self._agent.pipeline.configs)}
+
+    def _known(self, jail: str | None) -> None:
+        """Raise Error if there is no such jail."""
+        known = [*self._agent.pipeline.configs, MANUAL]
+        if jail is not None and jail not in known:
+            raise Error("NoSuchJail", jail=jail, known=known)
+
+
+DEFAULT_BANTIME: Final = 3600  # seconds, of a ban by hand that says none
+
+
+def _record(item: Record) -> dict[str, Any]:
+    ban = item.ban
+    return {
+        "address": str(ban.address),
+        "jail": ban.jail,
+        "start": timestamp(ban.start),
+        "end": None if ban.end is None else timestamp(ban.end),
+        "bantime": ban.bantime,
+        "failures": ban.failures,
+        "user": ban.user,
+        "filter": ban.filter,
+        "pattern": ban.pattern,
+        "comment": ban.comment,
+        "lifted": None if item.lifted is None else timestamp(item.lifted),
+        "reason": item.reason,
+    }
+
+
+def _gone(name: str, bans: int, total: int) -> dict[str, Any]:
+    """Give a jail of which there are only bans: those by hand, or of a jail that is no more."""
+    reason = "bans by hand" if name == MANUAL else "not enabled; its bans stand until they end"
+    return {
+        "jail": name,
+        "state": "active" if name == MANUAL else "waiting",
+        "reason": reason,
+        "filter": name,
+        "ports": None,
+        "maxretry": 0,
+        "findtime": 0,
+        "bantime": DEFAULT_BANTIME,
+        "failures": 0,
+        "failures_total": 0,
+        "bans": bans,
+        "bans_total": total,
+    }
+
+
+def _settings(jail: JailConfig) -> Iterator[dict[str, Any]]:
+    values = {
+        "enabled": jail.enabled,
+        "filter": jail.filter.name,
+        "ports": _ports(jail.ports) or "all",
+        "bantime": "permanent" if jail.bantime is None else jail.bantime,
+        "findtime": jail.findtime,
+        "maxretry": jail.maxretry,
+        "ignoreip": [str(network) for network in jail.ignoreip],
+        "mode": jail.mode,
+    }
+    for name, value in values.items():
+        file = jail.origins.get(name) or jail.origins.get(f"{name}.time")
+        yield {"key": f"jails.{jail.name}.{name}", "value": notation(value), "file": file, "line": None}
+
+
+def _mistake(file: str, line: int, key: str, value: str | None, text: str) -> dict[str, Any]:
+    return {"file": file, "line": line or None, "key": key or None, "value": value, "text": text}
+
+
+def _ports(ports: tuple[tuple[int, int], ...] | None) -> list[str] | None:
+    if ports is None:
+        return None
+    return [str(first) if first == last else f"{first}-{last}" for first, last in ports]
+
+
+def _stands(item: Record, standing: set[tuple[str, Network]]) -> bool:
+    return item.lifted is None and (item.ban.jail, item.ban.address) in standing
+
+
+def _touches(one: Network, other: Network) -> bool:
+    return one.covers(other) or other.covers(one)
+
+
+def _lasts(end: int | None, wanted: int | None) -> bool:
+    """Whether a ban that ends at `end` stands as long as is wanted; None: for ever."""
+    return end is None or (wanted is not None and end >= wanted)
+
+
+def _networks(addresses: list[str]) -> list[Network]:
+    if len(addresses) > MOST_ADDRESSES:
+        raise Error("TooMany", what="addresses", limit=MOST_ADDRESSES)
+    return [_network(text) for text in addresses]
+
+
+def _network(text: str) -> Network:
+    try:
+        return parse_network(text)
+    except ValueError as error:
+        raise Error("BadAddress", address=text[:100], reason=str(error)[:300]) from None
+
+
+def _caller(text: str) -> Network | None:
+    try:
+        return parse_address(text)
+    except ValueError:
+        return None
+
+
+def _time(text: str) -> int:
+    """Parse a time of RFC 3339 into µs since the epoch."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise _invalid("since") from None
+    if parsed.tzinfo is None:
+        raise _invalid("since")
+    return int(parsed.timestamp() * SECOND)
+
+
+def _invalid(parameter: str) -> Error:
+    return Error("org.varlink.service.InvalidParameter", parameter=parameter)

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the running agent answers at its control socket, and what it does then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from banagent import __version__
+from banagent.control import client
+from bed.agent import CONFIG, PATIENCE, PORT, running
+from bed.netns import ATTACKER, HOST, Network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bed.journald import Journald
+
+pytestmark = pytest.mark.kernel
+
+OTHER = "198.51.100.99"
+
+
+def ask(tmp_path: Path) -> client.Agent:
+    return client.Agent(str(tmp_path / "org.banagent"), patience=PATIENCE)
+
+
+def call(tmp_path: Path, method: str, **parameters: Any) -> dict[str, Any]:
+    with ask(tmp_path) as agent:
+        return agent.call(method, **parameters)
+
+
+def listed(tmp_path: Path, method: str, **parameters: Any) -> list[dict[str, Any]]:
+    with ask(tmp_path) as agent:
+        return [item for reply in agent.stream(method, **parameters) for item in reply["bans"]]
+
+
+def refused(tmp_path: Path, method: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
+    with pytest.raises(client.Refused) as caught:
+        call(tmp_path, method, **parameters)
+    return caught.value.name, caught.value.parameters
+
+
+def test_status(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    with running(tmp_path, journald, network) as agent:
+        agent.told("reading live")
+        sshd(ATTACKER)
+        sshd(OTHER, 2)
+        agent.wait_for("banned")
+        agent.told("5 failures")
+        status = call(tmp_path, "Status")
+        latest = status.pop("latest")
+        (jail,) = status.pop("jails")
+        start, read = status.pop("start"), status.pop("read")
+        assert start <= read
+        assert status == {
+            "version": __version__,
+            "state": "live",
+            "dry_run": False,
+            "bans": 1,
+            "failures": 5,
+            "decided": 1,
+            "attention": [],
+        }
+        assert [(ban["address"], ban["jail"], ban["failures"], ban["bantime"]) for ban in latest] == [
+            (ATTACKER, "sshd", 3, 600),
+        ]
+        assert jail == {
+            "jail": "sshd",
+            "state": "active",
+            "reason": None,
+            "filter": "sshd",
+            "ports": [str(PORT)],
+            "maxretry": 3,
+            "findtime": 3600,
+            "bantime": 600,
+            "failures": 2,
+            "failures_total": 5,
+            "bans": 1,
+            "bans_total": 1,
+        }
+        assert call(tmp_path, "Jails") == {"jails": [jail]}
+
+
+def test_ban_and_unban_by_hand(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    assert sshd
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT), network.host.listening(PORT + 1):
+        agent.told("READY=1")
+        assert call(tmp_path, "Ban", addresses=[ATTACKER], bantime=60, comment="loud") == {"banned": 1}
+        agent.wait_for(f"banned jail=manual address={ATTACKER} .*bantime=60 .*comment=loud")
+        # by hand: on all ports
+        for port in (PORT, PORT + 1):
+            assert network.world.connect(HOST, port, source=ATTACKER) == "silence"
+        (ban,) = listed(tmp_path, "List")
+        assert (ban["address"], ban["jail"], ban["comment"], ban["lifted"]) == (ATTACKER, "manual", "loud", None)
+        # shorter than what stands: nothing to do; longer: it lasts longer
+        assert call(tmp_path, "Ban", addresses=[ATTACKER], bantime=30) == {"banned": 0}
+        assert call(tmp_path, "Ban", addresses=[ATTACKER], permanent=True) == {"banned": 1}
+        assert [ban["end"] for ban in listed(tmp_path, "List")] == [None]
+        # a network, and what is in it
+        assert call(tmp_path, "Ban", addresses=["203.0.113.0/24"], jail="sshd") == {"banned": 1}
+        assert network.world.connect(HOST, PORT, source="203.0.113.77") == "silence"
+        assert network.world.connect(HOST, PORT + 1, source="203.0.113.77") == "connected"
+        assert [ban["address"] for ban in listed(tmp_path, "List", network="203.0.0.0/8")] == ["203.0.113.0/24"]
+        assert call(tmp_path, "Unban", addresses=[ATTACKER, OTHER]) == {"lifted": 1}
+        assert network.world.connect(HOST, PORT, source=ATTACKER) == "connected"
+        assert call(tmp_path, "Unban", addresses=[ATTACKER]) == {"lifted": 0}
+        agent.end(signal.SIGKILL)
+    with running(tmp_path, journald, network) as agent:
+        agent.wait_for("bans stand bans=1")
+        assert [ban["address"] for ban in listed(tmp_path, "List")] == ["203.0.113.0/24"]
+        past = listed(tmp_path, "History", address=ATTACKER)
+        assert [(ban["reason"], ban["bantime"]) for ban in past] == [("admin", None), ("admin", 60)]
+        assert call(tmp_path, "Unban", all=True) == {"lifted": 1}
+
+
+def test_an_unbanned_address_begins_anew(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        sshd(ATTACKER)
+        agent.wait_for("banned")
+        assert call(tmp_path, "Unban", addresses=[ATTACKER], jail="sshd") == {"lifted": 1}
+        sshd(ATTACKER, 2)
+        agent.told("5 failures and 1 bans")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error"),
+    [
+        ({"addresses": ["1.2.3"]}, ("BadAddress", {"address": "1.2.3"})),
+        ({"addresses": [OTHER, "x" * 1000]}, ("BadAddress", {"address": "x" * 100})),
+        ({"addresses": [HOST]}, ("Protected", {"address": HOST})),
+        ({"addresses": ["0.0.0.0/0"]}, ("Protected", {"address": "0.0.0.0/0"})),
+        ({"addresses": ["192.0.2.0/24"]}, ("Protected", {"address": "192.0.2.0/24"})),
+        ({"addresses": ["::1"]}, ("Protected", {"address": "::1"})),
+        ({"addresses": [OTHER], "caller": OTHER}, ("Protected", {"address": OTHER})),
+        ({"addresses": ["198.51.100.0/24"], "caller": OTHER}, ("Protected", {"address": "198.51.100.0/24"})),
+        ({"addresses": [OTHER], "jail": "ssh"}, ("NoSuchJail", {"jail": "ssh", "known": ["sshd", "manual"]})),
+        ({"addresses": [OTHER], "bantime": 0}, ("org.varlink.service.InvalidParameter", {"parameter": "bantime"})),
+        ({"addresses": [OTHER] * 10_001}, ("TooMany", {"what": "addresses", "limit": 10_000})),
+    ],
+)
+def test_what_is_not_banned(  # noqa: PLR0917 - fixtures
+    tmp_path: Path, journald: Journald, network: Network, sshd: Any, parameters: Any, error: Any
+) -> None:
+    assert sshd
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        name, facts = refused(tmp_path, "Ban", **parameters)
+        assert (name, {key: facts[key] for key in error[1]}) == error
+        assert listed(tmp_path, "List") == []  # nothing of it was done
+
+
+def test_force_bans_where_the_caller_is(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    assert sshd
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        assert call(tmp_path, "Ban", addresses=[OTHER], caller=OTHER, force=True) == {"banned": 1}
+
+
+def test_off_and_on(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT):
+        agent.told("READY=1")
+        sshd(ATTACKER)
+        agent.wait_for("banned")
+        assert call(tmp_path, "Off") == {"lifted": 1}
+        assert network.world.connect(HOST, PORT, source=ATTACKER) == "connected"
+        assert call(tmp_path, "Status")["state"] == "off"
+        agent.end(signal.SIGKILL)
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT):
+        agent.told("reading live")
+        sshd(OTHER)
+        journald.sync()
+        assert call(tmp_path, "Status")["state"] == "off"
+        assert refused(tmp_path, "Ban", addresses=[OTHER])[0] == "Protected"
+        call(tmp_path, "On")
+        sshd(ATTACKER)
+        agent.wait_for(f"banned .*address={ATTACKER}")
+        assert [ban["address"] for ban in listed(tmp_path, "List")] == [ATTACKER]
+
+
+def test_why(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        sshd(ATTACKER)
+        sshd(OTHER, 2)
+        sshd(HOST, 1)
+        agent.wait_for("banned")
+        agent.told("5 failures")
+        banned = call(tmp_path, "Why", address=ATTACKER)
+        assert [ban["address"] for ban in banned["bans"]] == [ATTACKER]
+        assert [entry["message"] for entry in banned["entries"]] == [
+            f"Failed password for root from {ATTACKER} port {4000 + number} ssh2" for number in range(3)
+        ]
+        counted = call(tmp_path, "Why", address=OTHER)
+        assert counted["bans"] == []
+        assert counted["counts"] == [
+            {"jail": "sshd", "failures": 2, "maxretry": 3, "findtime": 3600, "ignored": None},
+        ]
+        assert len(counted["entries"]) == 2
+        own = call(tmp_path, "Why", address=HOST)
+        assert [count["ignored"] for count in own["counts"]] == ["an address of this host"]
+        assert len(own["entries"]) == 1
+        never = call(tmp_path, "Why", address="203.0.113.1")
+        assert (never["bans"], never["entries"]) == ([], [])
+
+
+def test_reload(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    file = tmp_path / "banagent.toml"
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        sshd(ATTACKER, 2)
+        agent.told("2 failures")
+        file.write_text(CONFIG + "maxretri = 1\n")
+        name, facts = refused(tmp_path, "Reload")
+        assert name == "NotReloaded"
+        assert [(m["file"], m["line"], m["key"]) for m in facts["mistakes"]] == [(str(file), 5, "jails.sshd.maxretri")]
+        file.write_text(CONFIG.replace("600", "60"))
+        assert call(tmp_path, "Reload") == {"jails": ["sshd"]}
+        sshd(ATTACKER, 1)
+        agent.wait_for("banned .*bantime=60 failures=3")
+        settings = {s["key"]: (s["value"], s["file"]) for s in call(tmp_path, "GetConfig")["settings"]}
+        assert settings["jails.sshd.bantime"] == ("60", str(file))
+        assert settings["jails.sshd.maxretry"] == ("3", str(file))
+
+
+def test_events_over_a_kill(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def follow(number: int) -> None:
+        with ask(tmp_path) as agent:
+            since = seen[-1]["sequence"] + 1 if seen else 1
+            for reply in agent.stream("Events", since=since, follow=True):
+                seen.extend(reply["events"])
+                if len(seen) >= number:
+                    return
+
+    for number, address in enumerate((ATTACKER, OTHER), start=1):
+        with running(tmp_path, journald, network) as agent:
+            agent.told("READY=1")
+            follower = threading.Thread(target=follow, args=(number,))
+            follower.start()
+            sshd(address)
+            follower.join(PATIENCE)
+            assert not follower.is_alive()
+            agent.end(signal.SIGKILL)
+    assert [(event["sequence"], event["kind"], event["address"]) for event in seen] == [
+        (1, "banned", ATTACKER),
+        (2, "banned", OTHER),
+    ]
+
+
+def test_the_history_in_trouble_is_said(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    assert sshd
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "history.db").mkdir()
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        (attention,) = call(tmp_path, "Status")["attention"]
+        assert attention["subject"] == "history"
+        assert "cannot open the history" in attention["text"]
+
+
+def test_who_may_not_connect(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    assert sshd
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        status = (tmp_path / "org.banagent").stat()
+        assert (status.st_mode & 0o777, status.st_uid) == (0o660, os.getuid())
