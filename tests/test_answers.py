@@ -111,7 +111,8 @@ def test_ban_and_unban_by_hand(tmp_path: Path, journald: Journald, network: Netw
         assert call(tmp_path, "Unban", addresses=[ATTACKER]) == {"lifted": 0}
         agent.end(signal.SIGKILL)
     with running(tmp_path, journald, network) as agent:
-        agent.wait_for("bans stand bans=1")
+        agent.told("READY=1")
+        assert "bans stand bans=1" in agent.log
         assert [ban["address"] for ban in listed(tmp_path, "List")] == ["203.0.113.0/24"]
         past = listed(tmp_path, "History", address=ATTACKER)
         assert [(ban["reason"], ban["bantime"]) for ban in past] == [("admin", None), ("admin", 60)]
