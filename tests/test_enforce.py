@@ -39,7 +39,7 @@ def namespace() -> Iterator[Namespace]:
 @pytest.fixture
 def start(namespace: Namespace, tmp_path: Path) -> Iterator[Callable[..., Enforcer]]:
     """Give a function that begins a run of the agent at a time; the one before is ended as if killed."""
-    assert namespace
+    assert namespace.path
     running: list[Enforcer] = []
     clock = [NOW]
 

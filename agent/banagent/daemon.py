@@ -133,11 +133,8 @@ class _Agent:
         self.pipeline.save()
         bans = len(self.enforcer.standing())
         self.enforcer.close()
-        log.info(
-            "stopped",
-            bans_standing=bans,
-            hint="the kernel lifts each when its time is over; to lift all now: nft delete table inet banagent",
-        )
+        hint = "the kernel lifts each when its time is over; to lift all now: banagent unban --offline --all"
+        log.info("stopped", bans_standing=bans, hint=hint if bans and not self.dry_run else None)
 
     async def _serve(self) -> Server | None:
         """Open the control socket in $RUNTIME_DIRECTORY; an agent without one bans all the same."""

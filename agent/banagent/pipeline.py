@@ -111,8 +111,8 @@ class Pipeline:
     def lift_forbidden(self) -> None:
         """Lift the bans that would reach somebody who, by now, must never be banned."""
         standing = self._enforcer.standing()
-        nevers = {name: self.never(name) for name in {item.jail for item in standing}}
-        forbidden = [(item.jail, item.address) for item in standing if nevers[item.jail].forbids(item.address)]
+        exempt = {name: self.never(name) for name in {item.jail for item in standing}}
+        forbidden = [(item.jail, item.address) for item in standing if exempt[item.jail].forbids(item.address)]
         self._enforcer.lift(forbidden, "ignored")
 
     def _decide(self, entry: Entry, hits: Sequence[int]) -> list[Ban]:

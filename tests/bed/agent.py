@@ -40,7 +40,8 @@ class Agent:
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until the log has `pattern` behind all that was waited for before."""
-        return self.wait(lambda: re.search(pattern, self.log), pattern)
+        found: re.Match[str] = self.wait(lambda: re.search(pattern, self.log), pattern)
+        return found
 
     def told(self, line: str) -> None:
         """Wait until it told systemd `line`, a regular expression."""
@@ -64,7 +65,8 @@ class Agent:
     def _read(self, timeout: float) -> bool:
         """Take in what it says; False if it says no more, by the end or by `timeout`."""
         assert self.process.stderr
-        ready, _, _ = select.select([self.process.stderr, self._socket], [], [], max(timeout, 0))
+        sources: list[Any] = [self.process.stderr, self._socket]
+        ready, _, _ = select.select(sources, [], [], max(timeout, 0))
         said = b""
         if self.process.stderr in ready:
             said = os.read(self.process.stderr.fileno(), 65536)

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from banagent.control import INTERFACE, READING
 from banagent.control.events import EventLog
@@ -20,7 +20,7 @@ from banagent.control.service import About, Call, Error, Permitted, Service, por
 from banagent.control.varlink import Object, encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from banagent.control.service import Answer
 
@@ -68,14 +68,16 @@ class Running:
             facts = {"time": "2026-01-31T23:59:59Z", "jail": "sshd"}
             return [self.events.append("banned", facts) for _ in range(count)][-1]
 
-        return self.run(append())
+        last: int = self.run(append())
+        return last
 
     def wait_for_followers(self, count: int) -> None:
         """Wait until as many followers have been given all events there are."""
 
         async def wait() -> None:
             async with asyncio.timeout(PATIENCE):
-                while len(self.events._arrived._waiters) < count:  # type: ignore[attr-defined] # pyright: ignore
+                waiters: Any = self.events._arrived
+                while len(waiters._waiters) < count:  # noqa: ASYNC110 - nobody tells that somebody waits
                     await asyncio.sleep(0)
 
         self.run(wait())
@@ -144,7 +146,7 @@ class Client:
             raise
         self._read = b""
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -188,7 +190,7 @@ def running(
     *,
     group: int | None = None,
     owner: int | None = None,
-) -> Iterator[Running]:
+) -> Generator[Running]:
     """Run a server that anybody can reach; what went wrong in it must have been looked at."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)

@@ -98,7 +98,7 @@ def test_a_handler_gets_parameters_that_fit_and_the_peer(server: Running) -> Non
 
 
 def test_faults_are_told_and_answered(server: Running) -> None:
-    fault = {"error": "org.banagent.InternalError", "parameters": {}}
+    fault: Any = {"error": "org.banagent.InternalError", "parameters": {}}
     with server.connect() as client:
         assert client.call("Why", address="::1") == fault  # it raises
         assert client.call("Off") == fault  # its reply does not fit
@@ -265,7 +265,7 @@ def test_what_is_in_the_way_stays(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(ControlError, match="is no socket"):
         listen(path, None)
-    with pytest.raises(ControlError, match="cannot listen on .*: No such file or directory"):
+    with pytest.raises(ControlError, match=r"cannot listen on .*: No such file or directory"):
         listen(tmp_path / "nowhere" / "socket", None)
     with pytest.raises(ControlError, match="too long"):
         listen(tmp_path / ("x" * 120), None)
@@ -296,7 +296,12 @@ def test_a_service_that_does_not_fit_its_interface_is_refused() -> None:
     interface = read_interface(INTERFACE)
 
     def make(**changes: Any) -> Service:
-        parts = {"interface": interface, "handlers": {}, "permitted": Permitted(0, None, frozenset()), **changes}
+        parts: dict[str, Any] = {
+            "interface": interface,
+            "handlers": {},
+            "permitted": Permitted(0, None, frozenset()),
+            **changes,
+        }
         return Service(**parts, about=About(*ABOUT), fault=lambda _where, _error: None)
 
     with pytest.raises(ValueError, match=r"org\.banagent has no method Dance"):

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
 
 @contextmanager
-def user(uid: int, gid: int, groups: Sequence[int] = ()) -> Iterator[None]:
+def user(uid: int, gid: int, groups: Sequence[int] = ()) -> Generator[None]:
     """Be somebody else, in all threads. A socket that is connected, or listens, meanwhile is that user's for ever."""
     former = os.getgroups(), os.getegid(), os.geteuid()
     os.setgroups(groups)

@@ -58,7 +58,7 @@ def entries(path: Path, position: str | None = None) -> list[Entry]:
 
 def made(path: Path, messages: Sequence[bytes | None], **more: Any) -> Path:
     usual = {"_SYSTEMD_UNIT": "ssh.service", "_UID": 0, "_PID": 7, "SYSLOG_IDENTIFIER": "sshd"} | more
-    fields = [usual | ({} if message is None else {"MESSAGE": message}) for message in messages]
+    fields: list[dict[str, Any]] = [usual | ({} if m is None else {"MESSAGE": m}) for m in messages]
     return make_journal(path, ({**field, "__REALTIME_TIMESTAMP": START + n} for n, field in enumerate(fields)))
 
 

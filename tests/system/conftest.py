@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from system.bed.agent import Agent, copy_source, root_with_agent
 from system.bed.footprint import footprint
 from system.bed.machine import Machine
 from system.bed.root import SUITES, Root, root_with_wheels
@@ -61,3 +62,21 @@ def _without_a_trace(root: Root, binds: Mapping[Path, str] | None) -> Generator[
         yield machine
         traces = footprint(machine)
     assert traces.left() == []
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a copy of what is installed."""
+    return copy_source(tmp_path_factory.mktemp("source") / "banagent")
+
+
+@pytest.fixture(scope="session")
+def agent_root(root: Root, source: Path) -> Root:
+    """Give the Debian of the test with banagent, as `make install` has installed it."""
+    return root_with_agent(root, source)
+
+
+@pytest.fixture
+def agent(boot: Boot, agent_root: Root) -> Agent:
+    """Give a fresh machine with banagent, which is neither enabled nor running."""
+    return Agent(boot(agent_root))

@@ -168,24 +168,27 @@ class Agent:
 
 def _connect(path: str, patience: float | None) -> socket.socket:
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connected.settimeout(patience)
     try:
+        if patience is not None:
+            # with this the kernel waits while many are before us; with settimeout it would refuse at once
+            seconds = struct.pack("ll", int(patience), int(patience % 1 * 1_000_000))
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
         connected.connect(path)
-    except (FileNotFoundError, ConnectionRefusedError):
-        connected.close()
-        raise NotRunning("the agent is not running; start it with: systemctl start banagent") from None
-    except PermissionError:
-        connected.close()
-        raise NotPermitted(f"only root and members of group {USER} may ask the agent; try sudo") from None
-    except TimeoutError:
-        connected.close()
-        raise NoAnswer(
-            f"the agent has not accepted a connection in {patience} s; see: systemctl status banagent"
-        ) from None
+        connected.settimeout(patience)
     except OSError as error:
         connected.close()
-        raise NoAnswer(f"cannot connect to {path}: {error.strerror or error}") from None
+        raise _why_not_connected(path, error) from None
     return connected
+
+
+def _why_not_connected(path: str, error: OSError) -> ControlError:
+    if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+        return NotRunning("the agent is not running; start it with: systemctl start banagent")
+    if isinstance(error, PermissionError):
+        return NotPermitted(f"only root and members of group {USER} may ask the agent; try sudo")
+    if isinstance(error, BlockingIOError):
+        return NoAnswer("the agent accepts no connection; see: systemctl status banagent")
+    return NoAnswer(f"cannot connect to {path}: {error.strerror or error}")
 
 
 def _uid_of(user: str) -> int | None:

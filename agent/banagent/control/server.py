@@ -16,7 +16,7 @@ import stat
 import struct
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from banagent.control.service import Error, Peer, Service
 from banagent.control.varlink import LONGEST, Framer, MessageError, parse_request
@@ -128,6 +128,12 @@ class Server:
         return None
 
 
+class _End(NamedTuple):
+    """No more requests come, or none can."""
+
+    reason: str | None
+
+
 class _Connection:
     """One peer and what it asks."""
 
@@ -138,8 +144,7 @@ class _Connection:
         self._limits = limits
         self._trusted = service.permitted.trusts(peer)
         self._loop = asyncio.get_running_loop()
-        # the end of what it asks: None, or why it can't go on
-        self._requests: asyncio.Queue[bytes | MessageError | None] = asyncio.Queue(AHEAD)
+        self._requests: asyncio.Queue[bytes | _End] = asyncio.Queue(AHEAD)
         self._allowance = limits.rate_others  # requests that it may make at once
         self._allowed_at = self._loop.time()
 
@@ -157,7 +162,7 @@ class _Connection:
                 if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
                     self._service.fault("connection", outcome)
 
-    async def _until_done(self, reading: asyncio.Task[MessageError | None], answering: asyncio.Task[None]) -> None:
+    async def _until_done(self, reading: asyncio.Task[_End], answering: asyncio.Task[None]) -> None:
         await asyncio.wait({reading, answering}, return_when=asyncio.FIRST_COMPLETED)
         if answering.done() or reading.exception() or _has_hung_up(self._socket):
             return
@@ -166,29 +171,29 @@ class _Connection:
             await self._requests.put(reading.result())
             await asyncio.wait({answering})
 
-    async def _read(self) -> MessageError | None:
-        """Read requests until there are no more; give why it can't go on, if it can't."""
+    async def _read(self) -> _End:
+        """Read requests until there are no more, or what comes is none."""
         framer = Framer(self._limits.request if self._trusted else self._limits.request_others)
         try:
             while data := await self._loop.sock_recv(self._socket, _RECEIVE):
                 for frame in framer.feed(data):
                     await self._requests.put(frame)
         except MessageError as error:
-            return error
-        return None
+            return _End(str(error))
+        return _End(None)
 
     async def _answer_all(self) -> None:
         while True:
             async with asyncio.timeout(self._limits.idle):
                 frame = await self._requests.get()
-            if frame is None:
+            if isinstance(frame, _End):
+                if frame.reason is not None:
+                    await self._refuse(frame.reason)
                 return
             try:
-                if isinstance(frame, MessageError):
-                    raise frame
                 request = parse_request(frame)
             except MessageError as error:
-                await self._send(self._service.error(Error("BadMessage", reason=str(error))))
+                await self._refuse(str(error))
                 return
             await self._pace()
             await self._answer(request)
@@ -200,6 +205,9 @@ class _Connection:
             async for frame in replies:
                 if not request.oneway:
                     await self._send(frame)
+
+    async def _refuse(self, reason: str) -> None:
+        await self._send(self._service.error(Error("BadMessage", reason=reason)))
 
     async def _send(self, frame: bytes) -> None:
         async with asyncio.timeout(self._limits.reply):
