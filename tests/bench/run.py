@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The bench's own command line. Everything is in namespaces and a temporary directory; nothing is left."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from bed import settled, tiers
+from bench import attack, figures, hostile, many, reading, traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+    from bench.figures import Figure
+
+SPAN: Final = 3500  # seconds that the made journal tells of
+SECTIONS: Final = {
+    "reading": "the journal to decisions, against a C program; the daemon's memory after it",
+    "live": "an idle daemon, and from a journal entry to the element in the kernel",
+    "bans": "one ban; a start with many; their memory",
+    "addresses": "the memory of many addresses that are counted",
+    "patterns": "the worst line for the shipped patterns",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; give the exit status: 0 measured, whatever the figures are; 1 something failed or was left."""
+    arguments = parser().parse_args(argv)
+    if reason := tiers.why_not("kernel"):
+        print(f"bench: {reason}", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, _stop)  # what is begun is cleaned up then, as with an interrupt
+    settled.adopt_orphans()
+    before = settled.state()
+    with tempfile.TemporaryDirectory(prefix="banagent-bench-") as scratch:
+        _report(_measure(arguments, Path(scratch)), json=arguments.json)
+    left = settled.left_behind(before)
+    for thing in left:
+        print(f"bench: left behind: {thing}", file=sys.stderr)
+    return 1 if left else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    listed = "\n".join(f"  {name:<11}{text}" for name, text in SECTIONS.items())
+    made = argparse.ArgumentParser(
+        prog="bench",
+        description="Measure banagent on this machine, as root.",
+        epilog=f"sections:\n{listed}\n\nA missed target is marked with !.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--json", action="store_true", help="print the figures as JSON")
+    made.add_argument("--entries", type=int, default=500_000, metavar="N", help="of the made journal (500000)")
+    made.add_argument("--bans", type=int, default=100_000, metavar="N", help="and addresses counted (100000)")
+    made.add_argument("--seconds", type=float, default=20, metavar="N", help="of each idle measurement (20)")
+    # no section at all is a choice too, for argparse
+    made.add_argument("section", nargs="*", choices=[*SECTIONS, []], metavar="SECTION", help="measure only these")
+    return made
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(1)
+
+
+def _report(measured: Iterator[Figure], *, json: bool) -> None:
+    """Print what is measured; the table's lines as they come."""
+    if json:
+        print(figures.as_json(measured))
+        return
+    print(figures.head())
+    for figure in measured:
+        print(figures.line(figure), flush=True)
+
+
+def _measure(arguments: argparse.Namespace, scratch: Path) -> Iterator[Figure]:
+    """Measure section by section, and say on stderr which one it is."""
+    began = time.monotonic()
+    for section in SECTIONS:
+        if not arguments.section or section in arguments.section:
+            print(f"bench: {time.monotonic() - began:4.0f} s: {SECTIONS[section]}", file=sys.stderr)
+            yield from _section(section, arguments, scratch)
+
+
+def _section(section: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[Figure]:
+    if section == "reading":
+        journal = scratch / "attack"
+        start = time.time_ns() // 1000 - SPAN * traffic.SECOND
+        traffic.write(journal, traffic.attack(), arguments.entries, start=start, span=SPAN)
+        yield from reading.measure(journal, scratch)
+        yield from many.attacked(journal, scratch, arguments.entries)
+    elif section == "live":
+        yield from attack.measure(scratch, arguments.seconds)
+    elif section == "bans":
+        yield from many.one_ban(scratch)
+        yield from many.starts(scratch, arguments.bans)
+    elif section == "addresses":
+        yield from many.addresses(scratch, arguments.bans)
+    else:
+        yield from hostile.measure(scratch / "nowhere")
