@@ -9,7 +9,7 @@ import os
 import socket
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -76,8 +76,8 @@ class Running:
 
         async def wait() -> None:
             async with asyncio.timeout(PATIENCE):
-                waiters: Any = self.events._arrived
-                while len(waiters._waiters) < count:  # noqa: ASYNC110 - nobody tells that somebody waits
+                events: Any = self.events
+                while len(events._arrived._waiters) < count:  # noqa: ASYNC110 - nobody tells that somebody waits
                     await asyncio.sleep(0)
 
         self.run(wait())
@@ -154,7 +154,8 @@ class Client:
 
     def ask(self, method: str, /, *, more: bool = False, oneway: bool = False, **parameters: Any) -> None:
         name = method if "." in method else f"{INTERFACE}.{method}"
-        self.socket.sendall(encode({"method": name, "parameters": parameters, "more": more, "oneway": oneway}))
+        with suppress(BrokenPipeError):  # what the server said before it closed can still be read
+            self.socket.sendall(encode({"method": name, "parameters": parameters, "more": more, "oneway": oneway}))
 
     def call(self, method: str, /, **parameters: Any) -> Any:
         self.ask(method, **parameters)

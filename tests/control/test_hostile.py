@@ -95,7 +95,7 @@ def test_a_request_that_drips_is_cut_off() -> None:
 
 
 def test_a_follower_is_not_idle() -> None:
-    with running(Limits(idle=0.05)) as run, run.connect() as follower, run.connect() as idle:
+    with running(Limits(idle=0.5)) as run, run.connect() as follower, run.connect() as idle:
         follower.ask("Events", more=True, follow=True)
         assert idle.ended()  # connected later, so that the follower's time is over as well
         run.wait_for_followers(1)
@@ -126,8 +126,7 @@ def test_a_thousand_clients(server: Running) -> None:
         assert all(client.call("Ban", addresses=[]) for client in clients)
         for _ in range(936):
             with server.connect() as refused:
-                with suppress(BrokenPipeError):
-                    refused.ask("Ban", addresses=[])
+                refused.ask("Ban", addresses=[])
                 assert refused.reply() == {
                     "error": "org.banagent.TooMany",
                     "parameters": {"what": "connections", "limit": 64},
@@ -142,9 +141,8 @@ def test_a_thousand_clients(server: Running) -> None:
 
 
 def _gets_in(server: Running) -> bool:
-    with server.connect() as client, suppress(BrokenPipeError):
+    with server.connect() as client:
         return "error" not in client.call("Ban", addresses=[])
-    return False
 
 
 def test_stalled_clients_stall_nobody(server: Running) -> None:
@@ -163,17 +161,19 @@ def test_stalled_clients_stall_nobody(server: Running) -> None:
             begin = time.monotonic()
             assert client.call("Ban", addresses=["::1"]) == {"parameters": {"banned": 1}}
             took.append(time.monotonic() - begin)
-    assert sorted(took)[190] < 0.05
+    assert sorted(took)[190] < 0.25  # one that waits for a stalled one waits for 10 s
 
 
-def test_followers_that_vanish_leave_their_places(server: Running) -> None:
-    for number in range(200):  # there are 64 places, and nothing happens that would be sent to them
-        with server.connect() as client:
-            for _ in range(1 + number % AHEAD):
-                client.ask("Events", more=True, follow=True)
-            deadline = time.monotonic() + PATIENCE
-            while number >= 60 and not _gets_in(server):
-                assert time.monotonic() < deadline
+def test_followers_that_vanish_leave_their_places() -> None:
+    """There are 64 places, nothing happens that would be sent, and no time runs out: they are seen to vanish."""
+    with running(Limits(idle=3600, reply=3600)) as server:
+        for number in range(200):
+            with server.connect() as client:
+                for _ in range(1 + number % AHEAD):
+                    client.ask("Events", more=True, follow=True)
+                deadline = time.monotonic() + PATIENCE
+                while number >= 60 and not _gets_in(server):
+                    assert time.monotonic() < deadline
 
 
 def test_clients_that_vanish_at_any_moment(server: Running) -> None:

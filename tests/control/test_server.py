@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -12,7 +13,8 @@ import pytest
 
 from banagent.control import INTERFACE
 from banagent.control.server import ControlError, Limits, listen
-from banagent.control.service import About, Permitted, Service, read_interface
+from banagent.control.service import About, Peer, Permitted, Service, read_interface
+from banagent.control.varlink import Request
 from control.running import ABOUT, Running, ban, running
 
 if TYPE_CHECKING:
@@ -174,6 +176,30 @@ def test_a_listing_is_made_as_it_is_taken(server: Running) -> None:
     assert count == 100_000
 
 
+def test_others_have_a_turn_between_portions(server: Running) -> None:
+    """Whatever the peer takes at once: a listing must not keep the loop until the socket is full."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def take() -> list[int]:
+        counting = asyncio.create_task(count())
+        call = Request("org.banagent.List", {}, more=True)
+        seen = [turns async for _ in service.replies(call, Peer(1, 0, frozenset()))]
+        counting.cancel()
+        return seen
+
+    permitted = Permitted(0, None, frozenset())
+    service = Service(read_interface(INTERFACE), {"List": server.list}, permitted, ABOUT, server.fault)
+    seen = asyncio.run(take())
+    assert len(seen) == 3
+    assert sorted(set(seen)) == seen
+
+
 # events
 
 
@@ -239,6 +265,24 @@ def test_the_socket_is_for_owner_and_group(tmp_path: Path) -> None:
             assert not listening.getblocking()
     finally:
         os.umask(umask)
+
+
+def test_the_socket_is_never_open_to_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "socket"
+    modes: list[int] = []
+    chmod = Path.chmod
+
+    def note(self: Path, mode: int) -> None:
+        modes.append(stat.S_IMODE(self.stat().st_mode))
+        chmod(self, mode)
+
+    monkeypatch.setattr(Path, "chmod", note)
+    umask = os.umask(0)
+    try:
+        listen(path, os.getegid()).close()
+    finally:
+        os.umask(umask)
+    assert modes == [0o600]
 
 
 def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:

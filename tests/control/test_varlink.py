@@ -7,7 +7,7 @@ import time
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from banagent.control import INTERFACE, READING
@@ -26,9 +26,12 @@ from banagent.control.varlink import (
     parse_request,
 )
 
+unhurried: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine is shared
+
 # frames
 
 
+@unhurried
 @given(st.lists(st.binary(max_size=20).map(lambda frame: frame.replace(b"\0", b"")), max_size=5), st.data())
 def test_a_stream_is_cut_the_same_however_it_comes(frames: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(frame + b"\0" for frame in frames) + b"half"
@@ -134,6 +137,7 @@ def depth(value: object) -> int:
     return 0
 
 
+@unhurried
 @given(JSON, st.integers(0, DEPTH + 3), st.booleans())
 def test_depth_is_bounded_and_the_rest_goes_through(value: Any, levels: int, escaped: bool) -> None:  # noqa: FBT001 - drawn
     for _ in range(levels):
@@ -164,6 +168,7 @@ def test_what_systemd_can_not_read_is_replaced() -> None:
     assert encode({"x": "a"}) == b'{"x":"a"}\0'
 
 
+@unhurried
 @given(st.dictionaries(st.text(st.characters(exclude_characters="\0", codec="utf-8")), JSON))
 def test_what_is_encoded_is_decoded_the_same(message: dict[str, Any]) -> None:
     frame = encode(message)

@@ -22,6 +22,7 @@ MODES: Final = {
     "extra": frozenset({"normal", "extra"}),
     "aggressive": frozenset({"normal", "ddos", "extra", "aggressive"}),
 }
+REMEMBERED: Final = 1000  # answers of Trust; the senders of a machine are few
 SESSIONS: Final = ("pid",)
 PROVENANCES: Final = ("source", "package", "docs", "samples")
 
@@ -93,11 +94,21 @@ class Trust:
         self._units = re.compile("|".join(map(translate, units)) or r"(?!)")
         self._uids = frozenset(uids)
         self._identifiers = frozenset(identifiers)
+        self._known: dict[tuple[str | None, int | None, str | None], bool] = {}
 
     def __call__(self, entry: Entry) -> bool:
         """Whether `entry` counts."""
         if entry.continuation:
             return False
+        key = (entry.unit, entry.uid, entry.identifier if entry.unit is None else None)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            known = self._known[key] = self._decide(entry)
+        return known
+
+    def _decide(self, entry: Entry) -> bool:
         if entry.unit is None:
             return entry.uid == 0 and entry.identifier in self._identifiers
         return entry.uid in self._uids and self._units.fullmatch(entry.unit) is not None

@@ -35,10 +35,13 @@ class Never:
 
     def __contains__(self, address: Network) -> bool:
         """Whether `address`, or the whole of a network, lies within one of them."""
-        value = int.from_bytes(address.packed, "big")
-        host_bits = len(address.packed) * 8 - address.prefix
-        tables = self._by_prefix[address.version == 6]
-        return any(shift >= host_bits and value >> shift in values for shift, values in tables)
+        packed, prefix = address
+        value = int.from_bytes(packed, "big")
+        host_bits = len(packed) * 8 - prefix
+        for shift, values in self._by_prefix[len(packed) == 16]:
+            if shift >= host_bits and value >> shift in values:
+                return True
+        return False
 
     def forbids(self, network: Network) -> bool:
         """Whether a ban of `network` would reach one of them."""
@@ -50,7 +53,7 @@ class Never:
         Of IPv6 it is the address alone where the /64 is on a link of this host, where the neighbours and the router
         live, and where it covers somebody who must never be banned.
         """
-        if address.version == 4:
+        if len(address.packed) == 4:
             return address
         prefix = address.widen(64)
         if prefix.packed in self._held_64 or any(net.covers(address) or prefix.covers(net) for net in self._on_link):

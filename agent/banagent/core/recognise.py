@@ -81,14 +81,14 @@ class Recogniser:
             message = _text(message)[0]
         return self._match(message)
 
-    def offences(self, entry: Entry, hits: Sequence[int]) -> Iterator[tuple[str, Offence]]:
+    def offences(self, entry: Entry, hits: Sequence[int]) -> list[tuple[str, Offence]]:
         """Give each jail's offence in an entry, at most one each: that of its filter's first pattern."""
         text, count = _text(entry.message)
         ignored = {self._ignore[hit] for hit in hits if hit in self._ignore} if self._ignore else ()
-        served: set[str] = set()
-        for hit in sorted(hits):
+        found: dict[str, Offence] = {}
+        for hit in sorted(hits) if len(hits) > 1 else hits:
             rule = self._rules.get(hit)
-            if rule is None or rule.filter in ignored or served.issuperset(rule.jails):
+            if rule is None or rule.filter in ignored or all(jail in found for jail in rule.jails):
                 continue
             if not self._trust[rule.filter](entry):
                 self.untrusted += 1
@@ -96,9 +96,8 @@ class Recogniser:
             offence = _offence(rule, entry, text, count)
             if offence is not None:
                 for jail in rule.jails:
-                    if jail not in served:
-                        yield jail, offence
-                served.update(rule.jails)
+                    found.setdefault(jail, offence)
+        return list(found.items())
 
 
 def _rule(filter_name: str, failregex: Failregex, jails: tuple[str, ...]) -> _Rule:

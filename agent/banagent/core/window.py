@@ -40,12 +40,19 @@ class Window:
     def add(self, key: bytes, time: int, count: int = 1) -> int:
         """Add `count` failures at `time`; give how many there are now within the window."""
         packed = self._times.pop(key, b"")
+        if not packed:  # most have failed for the first time
+            self._times[key] = pack("<q", time) * min(count, self._maxretry)
+            self._changed.add(key)
+            self._forget_stale(time)
+            return count
         times = list(unpack(f"<{len(packed) // 8}q", packed))
-        newest = max(times[-1], time) if times else time
-        times = [old for old in times if old > newest - self._span]
+        newest = max(times[-1], time)
+        if times[0] <= newest - self._span:
+            times = [old for old in times if old > newest - self._span]
         failures = len(times) + count
         times += [time] * min(count, self._maxretry)
-        times.sort()  # an entry can be older than the one before it
+        if time < newest:
+            times.sort()  # an entry can be older than the one before it
         del times[: -self._maxretry]
         self._times[key] = pack(f"<{len(times)}q", *times)
         self._changed.add(key)

@@ -108,12 +108,12 @@ class Journal:
     async def follow(self, sift: Callable[[bytes], Sequence[int]]) -> AsyncIterator[Batch]:
         """Read for ever; asleep while the journal is silent, watchful for some seconds after an entry that passed.
 
-        The first batch may be empty, the others are not.
+        A batch is empty only if it says what the one before could not: that all was read.
         """
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
         alert_until = 0.0
-        begun = False
+        told = False  # that all was read
 
         def on_change() -> None:
             self._reader.process()
@@ -126,9 +126,9 @@ class Journal:
                 batch = self.read(sift)
                 if batch.entries:
                     alert_until = loop.time() + ALERT
-                if batch.read or not begun:
-                    begun = True
+                if batch.read or not told:
                     yield batch
+                told = batch.all_read
                 if not batch.all_read:
                     await asyncio.sleep(0)
                     continue
@@ -148,19 +148,39 @@ class Journal:
             self._streams.close()
 
     def _entry(self, message: bytes) -> Entry:
-        """Read the rest of the entry at which the reader stands."""
+        """Read the rest of the entry at which the reader stands.
+
+        Each field that is looked for costs a walk over the entry's, up to the field or, if it has none, to the end.
+        """
         reader = self._reader
-        uid, pid = self._get("_UID"), self._get("_PID")
+        get = reader._get
         position = reader._get_cursor()
-        stream = self._get("_STREAM_ID") if self._get("_TRANSPORT") == "stdout" else None
+        try:
+            uid = int(get("_UID"))
+        except KeyError:
+            uid = None
+        try:
+            pid = int(get("_PID"))
+        except KeyError:
+            pid = None
+        identifier = None
+        try:
+            unit = get("_SYSTEMD_UNIT").decode("utf-8", "replace")
+        except KeyError:
+            unit, identifier = None, self._get("SYSLOG_IDENTIFIER")  # it is asked for only then
+        try:
+            stdout = get("_TRANSPORT") == b"stdout"
+        except KeyError:
+            stdout = False
+        stream = self._get("_STREAM_ID") if stdout else None
         return Entry(
             reader._get_realtime(),
             message,
             position,
-            int(uid) if uid is not None else None,
-            self._get("_SYSTEMD_UNIT"),
-            self._get("SYSLOG_IDENTIFIER"),
-            int(pid) if pid is not None else None,
+            uid,
+            unit,
+            identifier,
+            pid,
             stream is not None and self._is_continuation(stream, position),
         )
 
