@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import grp
 import os
 import signal
@@ -88,6 +89,7 @@ class _Agent:
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGINT, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        gc.disable()  # what is read now stays: looking through it again and again takes longer than all of the rest
         journal = self._open_journal()  # a journal that can't be read is said before anything is touched
         position = self.pipeline.position
         self.enforcer.recall(position.time - LATE if position else wall_clock() - LATE)
@@ -101,6 +103,8 @@ class _Agent:
         server = await self._serve()
         self._feed_watchdog()
         self._tell("READY=1")
+        gc.freeze()
+        gc.enable()
         log.info("ready", jails=",".join(self.pipeline.configs) or "none", dry_run=self.dry_run or None)
         reading: Journal | None = journal
         while not self._stopping.is_set():

@@ -105,16 +105,17 @@ class Enforcer:
             return
         self._ports = {MANUAL: None, **ports}
         firewall = self._firewall = self._open()
-        found = {(item.jail, item.address): item for item in firewall.read(self._clock())}
-        known = {(item.jail, item.address) for item in self.bans}
-        self._unknown = [item for key, item in found.items() if key not in known and item.jail in self._ports]
+        now = self._clock()
+        found = firewall.read(now)
+        standing = self.bans.at(now)
+        self._unknown = [item for item in found if item.jail in self._ports and item[:2] not in self.bans]
         self._amnesiac = self._history.is_new
-        firewall.restore([*self.standing(), *self._unknown], self._clock())
+        firewall.restore([*standing, *self._unknown], now)
+        kept = sum(self.bans.is_banned(jail, address, now) for jail, address, _ in found)
         log.info(
             "bans stand",
-            bans=len(self.standing()),
-            missing=sum((item.jail, item.address) not in found for item in self.standing())
-            or None,  # the kernel had lost them: a reboot, a flush
+            bans=len(standing),
+            missing=len(standing) - kept or None,  # the kernel had lost them: a reboot, a flush
             unknown=len(self._unknown) or None,
         )
 
@@ -123,8 +124,7 @@ class Enforcer:
 
         It is lifted; but if the history was lost, the bans were rightly decided by an agent that remembered more.
         """
-        known = {(item.jail, item.address) for item in self.bans}
-        left = [item for item in self._unknown if (item.jail, item.address) not in known]
+        left = [item for item in self._unknown if item[:2] not in self.bans]
         self._unknown = []
         if self._amnesiac:
             self._adopt(left)

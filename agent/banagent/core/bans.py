@@ -29,6 +29,11 @@ class Bans:
         """Give all that are remembered."""
         return (Standing(jail, net, end) for jail, ends in self._ends.items() for net, end in ends.items())
 
+    def __contains__(self, ban: tuple[str, Network]) -> bool:
+        """Whether a jail's ban of a network is remembered."""
+        jail, address = ban
+        return address in self._ends.get(jail, {})
+
     def stand(self, item: Standing) -> None:
         """Take note of a ban; it replaces an earlier one of the address in this jail."""
         self._ends.setdefault(item.jail, {})[item.address] = item.end

@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     position: str  # where it stands in its source: the journal's cursor
     uid: int | None
     unit: str | None
-    identifier: str | None
+    identifier: str | None  # None too where there is a unit: then nobody asks for it
     pid: int | None
     continuation: bool = False  # a piece of a longer line: an enemy may have chosen where it begins
 

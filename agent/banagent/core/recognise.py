@@ -17,7 +17,7 @@ from banagent.core.filter import MODES, Failregex, Filter, Trust, options
 from banagent.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 LONGEST: Final = 16_384  # bytes of a MESSAGE that are matched
 SET_MEMORY: Final = 64 << 20  # bytes that RE2 may use for the set; it takes what it needs, some 100 a pattern's step

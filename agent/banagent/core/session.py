@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 LIFETIME = 600 * SECOND  # after the last line; sshd gives a login 2 minutes, and pids come round again
-LIMIT = 20_000  # sessions remembered; beyond it the oldest go first
+LIMIT = 5_000  # sessions remembered, of half a kilobyte each; beyond it the oldest go first
 
 
 class Sessions:
