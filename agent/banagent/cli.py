@@ -1,97 +1,259 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command line. Each verb imports what it needs when it is called, so that the quick ones are quick."""
+"""The command line: the one place that prints, and that makes an exit status of what happened.
+
+A verb is imported when it is called, so that the quick ones are quick; nothing here imports what they don't need.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from banagent import __version__
-from banagent.errors import BanagentError, NotPermittedError
+from banagent.verbs import DONE, NOT_PERMITTED, NOT_RUNNING, REFUSED, USAGE, Stopped
+from banagent.verbs.terminal import Terminal, terminal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TextIO
 
-DONE: Final = 0
-REFUSED: Final = 1
-NOT_PERMITTED: Final = 4
+    from banagent.verbs import Said, Verb
+
+__all__ = ["DONE", "NOT_PERMITTED", "NOT_RUNNING", "REFUSED", "USAGE", "main", "parser"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; give the exit status: 0 done, 1 refused, 2 usage, 4 not permitted."""
+    """Run one verb; give the exit status.
+
+    0 done, 1 found nothing or refused, 2 usage, 3 the agent is not running, 4 not permitted.
+    """
+    os.environ["LANGUAGE"] = "C"  # argparse speaks English as we do; else it looks 400 times for a translation
     arguments = parser().parse_args(argv)
     try:
-        status: int = arguments.verb(arguments)
-    except BanagentError as error:
+        return _print(arguments.verb(arguments, terminal(sys.stdout)), sys.stdout)
+    except _expected() as error:
         for text in str(error).splitlines():
             print(f"banagent: {text}", file=sys.stderr)
-        return NOT_PERMITTED if isinstance(error, NotPermittedError) else REFUSED
+        return _status(error)
     except KeyboardInterrupt:
         return 130
-    return status
 
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of all verbs."""
-    top = argparse.ArgumentParser(prog="banagent", description="Read the journal and ban attackers in nftables.")
+    return parsers()[""]
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Make the parser of all verbs, under the empty name, and give those of the verbs that are in it by their names."""
+    top = argparse.ArgumentParser(
+        prog="banagent",
+        description="Read the journal and ban attackers in nftables.",
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
     top.add_argument("--version", action="version", version=f"banagent {__version__}")
+    top.add_argument("--socket", metavar="PATH", help="ask the agent that listens on PATH")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
 
-    run = verbs.add_parser("run", help="run the agent in the foreground, as its service does")
+    def add(name: str, verb: Verb, summary: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+        )
+        added.set_defaults(verb=verb)
+        return added
+
+    _add_asking(add)
+    _add_telling(add)
+    _add_others(add)
+    return {"": top, **verbs.choices}
+
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class _Add(Protocol):
+        """Add a verb with its summary."""
+
+        def __call__(self, name: str, verb: Verb, summary: str) -> argparse.ArgumentParser: ...
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Help in 80 columns. argparse makes one for each option, and to look at the screen each time would take long."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=78)
+
+
+def _add_asking(add: _Add) -> None:
+    status = add("status", _named("status", "status"), "show how things are, or how a jail is")
+    status.add_argument("jail", nargs="?", metavar="JAIL", help="only this jail")
+    _add_json(status)
+
+    listed = add("list", _named("listings", "list_bans"), "list the bans that stand")
+    _add_jail(listed, "only those of this jail")
+    listed.add_argument("--network", metavar="NETWORK", help="only those within this network")
+    _add_json(listed)
+
+    history = add("history", _named("listings", "history"), "list bans of any time, the newest first")
+    history.add_argument("--since", metavar="TIME", help='from a time on: 2026-01-31, "2026-01-31 23:59", 2h (ago)')
+    _add_jail(history, "only those of this jail")
+    history.add_argument("--address", metavar="ADDRESS", help="only those that cover it or are within it")
+    _add_json(history)
+
+    _add_json(add("jails", _named("listings", "jails"), "list the jails"))
+
+    events = add("events", _named("listings", "events"), "list what happened, by number")
+    events.add_argument("--follow", action="store_true", help="go on with what happens, from now on")
+    events.add_argument("--since", type=int, metavar="N", help="from the event with this number on")
+    _add_json(events)
+
+    why = add("why", _named("explain", "why"), "say why an address is banned, or why not")
+    why.add_argument("addresses", nargs=1, metavar="ADDRESS", help="the address or network")
+    why.set_defaults(file=None)
+    _add_json(why)
+
+    config = add("config", _named("listings", "config"), "show what is in force, and which file says so")
+    config.add_argument("--diff", action="store_true", help="only what the admin's files say")
+    _add_json(config)
+
+
+def _add_telling(add: _Add) -> None:
+    ban = add("ban", _named("banning", "ban"), "ban addresses and networks")
+    _add_addresses(ban)
+    _add_jail(ban, 'as a ban of this jail, on its ports; of "manual", on all ports, unless given')
+    ban.add_argument("--for", dest="bantime", metavar="DURATION", help="for so long: 10m, 1d12h, permanent")
+    ban.add_argument("--comment", metavar="TEXT", help="why, for those who ask later")
+    ban.add_argument("--force", action="store_true", help="even if you are logged in from there")
+
+    unban = add("unban", _named("banning", "unban"), "lift bans, and say how many")
+    _add_addresses(unban)
+    _add_jail(unban, "only bans of this jail; without an address all of them")
+    unban.add_argument("--all", action="store_true", help="every ban there is")
+    unban.add_argument("--offline", action="store_true", help="without the agent: for the night when it hangs")
+
+    add("off", _named("switches", "off"), "lift all bans, and ban nobody until `on`")
+    add("on", _named("switches", "on"), "ban again")
+    add("reload", _named("switches", "reload"), "take the configuration as it is in its files now")
+
+
+def _add_others(add: _Add) -> None:
+    check = add("check", _named("checking", "check"), "check the configuration and say all mistakes")
+    _add_config_options(check)
+
+    timespan = add("timespan", _named("checking", "timespan"), "say what a duration means")
+    timespan.add_argument("duration", nargs="+", metavar="DURATION", help='such as 10m, 1d12h, "1y 6mo", permanent')
+
+    add("version", _named("switches", "version"), "show the version, and the agent's if it is another")
+
+    completion = add("completion", _named("completion", "completion"), "print a shell's completion script")
+    completion.add_argument(
+        "what",
+        metavar="WHAT",
+        choices=("bash", "zsh", "fish", "jails", "addresses", "filters"),
+        help="bash, zsh or fish; or jails, addresses or filters: what the scripts ask for",
+    )
+    completion.set_defaults(parsers=parsers)
+
+    run = add("run", _run, "run the agent in the foreground, as its service does")
     _add_config_options(run)
-    run.add_argument("--journal", type=Path, metavar="DIR", help="read the journal files in DIR, not the machine's own")
+    run.add_argument("--journal", metavar="DIR", help="read the journal files in DIR, not the machine's own")
     run.add_argument(
         "--dry-run", action="store_true", help="say what would be banned; touch neither kernel nor history"
     )
-    run.set_defaults(verb=_run)
 
-    check = verbs.add_parser("check", help="check the configuration and say all mistakes")
-    _add_config_options(check)
-    check.set_defaults(verb=_check)
 
-    timespan = verbs.add_parser("timespan", help="say what a duration means")
-    timespan.add_argument("duration", nargs="+", metavar="DURATION", help='such as 10m, 1d12h, "1y 6mo", permanent')
-    timespan.set_defaults(verb=_timespan)
-    return top
+def _add_json(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="for programs")
+    verb.add_argument("--pretty", action="store_true", help="as --json, indented")
+
+
+def _add_jail(verb: argparse.ArgumentParser, summary: str) -> None:
+    verb.add_argument("--jail", metavar="JAIL", help=summary)
+
+
+def _add_addresses(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("addresses", nargs="*", metavar="ADDRESS", help="an address or a network; - reads standard input")
+    verb.add_argument("--file", metavar="FILE", help="those in FILE, too; # begins a comment")
 
 
 def _add_config_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--config", type=Path, metavar="FILE", help="read FILE instead of the admin's files")
-    verb.add_argument("--filters", type=Path, metavar="DIR", help="filters in DIR override those of the same name")
+    verb.add_argument("--config", metavar="FILE", help="read FILE instead of the admin's files")
+    verb.add_argument("--filters", metavar="DIR", help="filters in DIR override those of the same name")
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _named(module: str, name: str) -> Verb:
+    """Give a verb that is imported when it is called."""
+
+    def verb(arguments: argparse.Namespace, shown: Terminal) -> Said:
+        from importlib import import_module  # noqa: PLC0415 - not for --help
+
+        said: Said = getattr(import_module(f"banagent.verbs.{module}"), name)(arguments, shown)
+        return said
+
+    return verb
+
+
+def _run(arguments: argparse.Namespace, _terminal: Terminal) -> Said:
     import asyncio  # noqa: PLC0415 - see the module's docstring
 
     from banagent import daemon, log  # noqa: PLC0415
+    from banagent.verbs.checking import path  # noqa: PLC0415
 
     log.configure()
-    options = daemon.Options(arguments.config, arguments.filters, arguments.journal, arguments.dry_run)
+    options = daemon.Options(
+        path(arguments.config), path(arguments.filters), path(arguments.journal), arguments.dry_run
+    )
     asyncio.run(daemon.run(options))
+    yield from ()
     return DONE
 
 
-def _check(arguments: argparse.Namespace) -> int:
-    from banagent.config import load  # noqa: PLC0415
+def _print(said: Said, stream: TextIO) -> int:
+    """Print each piece when it comes; give the status. A reader that has had enough is no error."""
+    try:
+        while True:
+            try:
+                piece = next(said)
+            except StopIteration as end:
+                return int(end.value)
+            try:
+                print(piece, file=stream, flush=True)
+            except BrokenPipeError:
+                _hush(stream)
+                return DONE
+            except OSError as error:
+                _hush(stream)
+                raise Stopped(f"can't write: {error.strerror}") from error
+    finally:
+        said.close()
 
-    config = load(config=arguments.config, filters=arguments.filters)
-    enabled = [jail.name for jail in config.jails if jail.enabled]
-    print(f"no mistakes; {len(config.jails)} jails, enabled: {', '.join(enabled) or 'none'}")
-    return DONE
+
+def _hush(stream: TextIO) -> None:
+    """Lead `stream` nowhere: what is left in its buffer would be complained of at the exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
-def _timespan(arguments: argparse.Namespace) -> int:
-    from banagent.core import duration  # noqa: PLC0415
+def _expected() -> tuple[type[Exception], ...]:
+    """Give the exceptions with a text for the admin; it is asked for only when there is one."""
+    from banagent.control.client import ControlError  # noqa: PLC0415
+    from banagent.errors import BanagentError  # noqa: PLC0415
 
-    status = DONE
-    for text in arguments.duration:
-        try:
-            seconds = duration.parse(text)
-        except ValueError as error:
-            print(f"banagent: {error}", file=sys.stderr)
-            status = REFUSED
-        else:
-            print(f"{text}: permanent" if seconds is None else f"{text}: {seconds} s, {duration.format(seconds)}")
-    return status
+    return Stopped, ControlError, BanagentError
+
+
+def _status(error: Exception) -> int:
+    from banagent.control.client import ControlError  # noqa: PLC0415
+    from banagent.errors import NotPermittedError  # noqa: PLC0415
+
+    if isinstance(error, Stopped | ControlError):
+        return error.status
+    return NOT_PERMITTED if isinstance(error, NotPermittedError) else REFUSED

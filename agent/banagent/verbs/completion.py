@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Completion for shells, made from the parser; and what the scripts ask for while one types.
+
+`metavar` says what an option or an argument takes. Whatever goes wrong while one types is kept silent.
+"""
+
+from __future__ import annotations
+
+from banagent.control.client import ControlError
+from banagent.verbs import DONE, REFUSED
+from banagent.verbs.asking import agent, call, listing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from banagent.verbs import Said
+    from banagent.verbs.terminal import Terminal
+
+SHELLS = ("bash", "zsh", "fish")
+ASKED = {"JAIL": "jails", "ADDRESS": "addresses", "NETWORK": "addresses", "FILTER": "filters"}
+_FILES = ("FILE", "DIR", "PATH")
+_PATIENCE = 2.0  # seconds
+_MOST = 1000  # addresses that are offered, the newest
+
+
+class Option:
+    """An option: its names, its help, what it takes (None: nothing)."""
+
+    def __init__(self, action: argparse.Action) -> None:
+        self.names = tuple(action.option_strings)
+        self.help = (action.help or "").replace("%%", "%")
+        self.takes = None if action.nargs == 0 else str(action.metavar)
+
+
+class Known:
+    """A verb: its options, what its arguments are, its help; the empty name has what stands before a verb."""
+
+    def __init__(self, name: str, parser: argparse.ArgumentParser) -> None:
+        actions: list[argparse.Action] = parser._actions  # noqa: SLF001 - argparse has no other way to be asked
+        self.name = name
+        self.help = (parser.description or "").rstrip(".")
+        self.options = [Option(action) for action in actions if action.option_strings]
+        arguments = [action for action in actions if not action.option_strings]
+        self.takes = next((str(action.metavar) for action in arguments), None)
+        self.words = [str(word) for action in arguments for word in action.choices or ()]
+
+
+def completion(arguments: argparse.Namespace, _terminal: Terminal) -> Said:
+    """Give a shell's script, or the words that the scripts ask for, one in a line."""
+    if arguments.what in SHELLS:
+        known = [Known(name, parser) for name, parser in arguments.parsers().items()]
+        write: dict[str, Callable[[list[Known]], Iterator[str]]] = {"bash": _bash, "zsh": _zsh, "fish": _fish}
+        yield "\n".join(write[arguments.what](known))
+        return DONE
+    try:
+        words = _ask(arguments)
+    except ControlError:
+        return REFUSED
+    yield "\n".join(words)
+    return DONE
+
+
+def _ask(arguments: argparse.Namespace) -> list[str]:
+    """Ask the agent. Raises ControlError."""
+    if arguments.what != "addresses":
+        name = "jail" if arguments.what == "jails" else "filter"
+        return sorted({str(jail[name]) for jail in call(arguments, "Jails", patience=_PATIENCE)["jails"]})
+    found: list[str] = []
+    with agent(arguments, _PATIENCE) as connected:
+        for portion in listing(connected, "List", "bans"):
+            found += [ban["address"] for ban in portion]
+            if len(found) >= _MOST:
+                break
+    return list(dict.fromkeys(found))[:_MOST]
+
+
+def _bash(verbs: list[Known]) -> Iterator[str]:
+    """Give the script for bash(1). It cuts the line at blanks itself, as $COMP_WORDS is cut at the colons of IPv6."""
+    yield from (
+        "# bash completion for banagent; made by: banagent completion bash",
+        "_banagent() {",
+        "    local line=${COMP_LINE:0:COMP_POINT} current previous verb= skip= takes= offered= word",
+        "    local -a words",
+        '    read -ra words <<<"$line"',
+        '    [[ $line == *[[:blank:]] ]] && words+=("")',
+        "    current=${words[-1]} previous=${words[-2]}",
+        '    for word in "${words[@]:1:${#words[@]}-2}"; do',
+        "        if [[ $skip ]]; then skip=; continue; fi",
+        "        case $word in",
+        f"            {_alternatives(_taking(verbs[0]))}) skip=1 ;;",
+        "            -*) ;;",
+        "            *) verb=$word; break ;;",
+        "        esac",
+        "    done",
+        "    case $verb:$previous in",
+    )
+    for verb in verbs:
+        for option in verb.options:
+            if option.takes is not None:
+                patterns = "|".join(f"{verb.name}:{name}" for name in option.names)
+                yield f"        {patterns}) takes={option.takes} ;;"
+    yield "        *) case $verb in"
+    for verb in verbs:
+        names = " ".join(name for option in verb.options for name in option.names)
+        words = " ".join(verb.words)
+        yield (
+            f"            {verb.name or _EMPTY}) "
+            f"if [[ $current == -* ]]; then offered={names!r}; else offered={words!r} takes={verb.takes or ''}; fi ;;"
+        )
+    yield from (
+        "        esac ;;",
+        "    esac",
+        "    case $takes in",
+        *(
+            f'        {metavar}) offered=$("${{words[0]}}" completion {what} 2>/dev/null) ;;'
+            for metavar, what in ASKED.items()
+        ),
+        f'        {"|".join(_FILES)}) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;',
+        "    esac",
+        '    mapfile -t COMPREPLY < <(compgen -W "$offered" -- "$current")',
+        "    # what stands before the last colon is a word of its own to readline",
+        "    if [[ $current == *:* && $COMP_WORDBREAKS == *:* ]]; then",
+        '        COMPREPLY=("${COMPREPLY[@]#"${current%"${current##*:}"}"}")',
+        "    fi",
+        "}",
+        "complete -F _banagent banagent",
+    )
+
+
+_EMPTY = "''"
+
+
+def _zsh(verbs: list[Known]) -> Iterator[str]:
+    """Give the script for zsh(1), as zshcompsys(1) has it."""
+    yield from (
+        "#compdef banagent",
+        "# zsh completion for banagent; made by: banagent completion zsh",
+        "_banagent_ask() {",
+        # _arguments puts options for compadd before the last word, which is ours
+        '    compadd "${@[1,-2]}" -- ${(f)"$(_call_program banagent banagent completion ${@[-1]} 2>/dev/null)"}',
+        "}",
+        "_banagent() {",
+        "    local context state state_descr line",
+        "    typeset -A opt_args",
+        f"    _arguments -C {' '.join(map(_zsh_option, verbs[0].options))} '1:verb:->verb' '*::argument:->rest'",
+        "    case $state in",
+        "    verb)",
+        "        local -a verbs=(",
+        *(f"            {_zsh_quote(f'{verb.name}:{verb.help}')}" for verb in verbs[1:]),
+        "        )",
+        "        _describe verb verbs ;;",
+        "    rest)",
+        "        case $words[1] in",
+    )
+    for verb in verbs[1:]:
+        specs = [_zsh_option(option) for option in verb.options]
+        if verb.words:
+            specs.append(_zsh_quote(f"1:word:({' '.join(verb.words)})"))
+        elif verb.takes is not None:
+            specs.append(_zsh_quote(f"*:{verb.takes.lower()}:{_zsh_action(verb.takes)}"))
+        yield f"        {verb.name}) _arguments {' '.join(specs)} ;;"
+    yield from ("        esac ;;", "    esac", "}")
+    # as a function of fpath the file is the function's body; sourced, it has to be made known
+    yield 'if [[ $funcstack[1] == _banagent ]]; then _banagent "$@"; else compdef _banagent banagent; fi'
+
+
+def _zsh_option(option: Option) -> str:
+    text = option.help.replace("[", "(").replace("]", ")").replace(":", "\\:")
+    takes = "" if option.takes is None else f":{option.takes.lower()}:{_zsh_action(option.takes)}"
+    return " ".join(_zsh_quote(f"{name}[{text}]{takes}") for name in option.names)
+
+
+def _zsh_action(takes: str) -> str:
+    if takes in ASKED:
+        return f"_banagent_ask {ASKED[takes]}"
+    return "_files" if takes in _FILES else " "
+
+
+def _zsh_quote(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _fish(verbs: list[Known]) -> Iterator[str]:
+    """Give the script for fish(1)."""
+    yield "# fish completion for banagent; made by: banagent completion fish"
+    yield "complete -c banagent -f"
+    for verb in verbs[1:]:
+        yield f"complete -c banagent -n __fish_use_subcommand -a {verb.name} -d {_fish_quote(verb.help)}"
+    for verb in verbs:
+        condition = _fish_quote(f"__fish_seen_subcommand_from {verb.name}") if verb.name else "__fish_use_subcommand"
+        for option in verb.options:
+            names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names)
+            takes = "" if option.takes is None else f" {_fish_value(option.takes)}"
+            yield f"complete -c banagent -n {condition} {names}{takes} -d {_fish_quote(option.help)}"
+        if verb.name and (verb.words or verb.takes in ASKED):
+            words = " ".join(verb.words) or _fish_asks(str(verb.takes))
+            yield f"complete -c banagent -n {condition} -a {_fish_quote(words)}"
+
+
+def _fish_value(takes: str) -> str:
+    if takes in ASKED:
+        return f"-x -a {_fish_quote(_fish_asks(takes))}"
+    return "-r -F" if takes in _FILES else "-x"
+
+
+def _fish_asks(takes: str) -> str:
+    return f"(banagent completion {ASKED[takes]} 2>/dev/null)"
+
+
+def _fish_quote(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _taking(verb: Known) -> list[str]:
+    return [name for option in verb.options if option.takes is not None for name in option.names]
+
+
+def _alternatives(names: list[str]) -> str:
+    return "|".join(names)
