@@ -138,6 +138,8 @@ def test_an_unbanned_address_begins_anew(tmp_path: Path, journald: Journald, net
         ({"addresses": ["0.0.0.0/0"]}, ("Protected", {"address": "0.0.0.0/0"})),
         ({"addresses": ["192.0.2.0/24"]}, ("Protected", {"address": "192.0.2.0/24"})),
         ({"addresses": ["::1"]}, ("Protected", {"address": "::1"})),
+        ({"addresses": ["203.0.113.200"]}, ("Protected", {"address": "203.0.113.200"})),  # a jail ignores it
+        ({"addresses": ["203.0.113.0/24"]}, ("Protected", {"address": "203.0.113.0/24"})),
         ({"addresses": [OTHER], "caller": OTHER}, ("Protected", {"address": OTHER})),
         ({"addresses": ["198.51.100.0/24"], "caller": OTHER}, ("Protected", {"address": "198.51.100.0/24"})),
         ({"addresses": [OTHER], "jail": "ssh"}, ("NoSuchJail", {"jail": "ssh", "known": ["sshd", "manual"]})),
@@ -149,6 +151,7 @@ def test_what_is_not_banned(  # noqa: PLR0917 - fixtures
     tmp_path: Path, journald: Journald, network: Network, sshd: Any, parameters: Any, error: Any
 ) -> None:
     assert sshd
+    (tmp_path / "banagent.toml").write_text(CONFIG + 'ignoreip = ["203.0.113.200"]\n')
     with running(tmp_path, journald, network) as agent:
         agent.told("READY=1")
         name, facts = refused(tmp_path, "Ban", **parameters)
@@ -272,3 +275,30 @@ def test_who_may_not_connect(tmp_path: Path, journald: Journald, network: Networ
         agent.told("READY=1")
         status = (tmp_path / "org.banagent").stat()
         assert (status.st_mode & 0o777, status.st_uid) == (0o660, os.getuid())
+
+
+def test_the_end_of_a_ban_by_hand_is_told_though_the_journal_is_silent(
+    tmp_path: Path, journald: Journald, network: Network, sshd: Any
+) -> None:
+    assert sshd
+    with running(tmp_path, journald, network) as agent:
+        agent.told("reading live")
+        assert call(tmp_path, "Ban", addresses=[ATTACKER], bantime=1) == {"banned": 1}
+        agent.wait_for(f"unbanned jail=manual address={ATTACKER} reason=expired")
+
+
+def test_what_came_while_it_was_off_counts_for_nothing_also_after_a_kill(
+    tmp_path: Path, journald: Journald, network: Network, sshd: Any
+) -> None:
+    with running(tmp_path, journald, network) as agent:
+        agent.told("reading live")
+        call(tmp_path, "Off")
+        sshd(ATTACKER)
+        journald.sync()
+        call(tmp_path, "On")
+        agent.end(signal.SIGKILL)
+    with running(tmp_path, journald, network) as agent:
+        agent.told("reading live")
+        sshd(OTHER)
+        agent.wait_for(f"banned .*address={OTHER}")
+        assert ATTACKER not in agent.log

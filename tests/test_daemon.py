@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -251,3 +252,85 @@ def test_its_own_entries_have_fields(tmp_path: Path, journald: Journald, network
         "banagent.service",
         "banagent",
     )
+
+
+@pytest.mark.parametrize("damage", [b"\xff" * 4096, b""])
+def test_a_history_that_is_damaged_inside(
+    tmp_path: Path, journald: Journald, network: Network, sshd: Any, damage: bytes
+) -> None:
+    """It opens, but can't be read: it is moved away, and the bans in the kernel are taken over."""
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        sshd(ATTACKER)
+        agent.wait_for("banned")
+        agent.end()
+    file = tmp_path / "state" / "history.db"
+    if damage:
+        content = bytearray(file.read_bytes())
+        for page in range(4096, len(content), 4096):
+            content[page : page + len(damage)] = damage
+        file.write_bytes(content)
+    else:
+        with sqlite3.connect(file) as db:
+            db.execute("UPDATE bans SET address = 'nonsense'")
+        db.close()
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT):
+        agent.wait_for("error: the history was damaged; a new one is begun .*set_aside=\\S+/history.db.damaged-1")
+        agent.told("reading live")
+        assert network.world.connect(HOST, PORT, source=ATTACKER) == "silence"
+        sshd("198.51.100.99")
+        agent.wait_for("banned .*address=198.51.100.99")
+
+
+def test_a_second_agent_with_the_same_state_is_refused(
+    tmp_path: Path, journald: Journald, network: Network, sshd: Any
+) -> None:
+    assert sshd
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        with running(tmp_path, journald, network) as other:
+            assert other.process.wait(PATIENCE) == 1
+            other.wait_for("banagent: another agent is running with the state in .*; see: banagent status")
+        sshd(ATTACKER)
+        agent.wait_for("banned")
+        assert "repaired" not in agent.log
+
+
+def test_a_reload_that_is_refused_late_leaves_the_firewall_watched(
+    tmp_path: Path, journald: Journald, network: Network, sshd: Any
+) -> None:
+    """Each filter is small enough by itself, but all patterns together are not."""
+    assert sshd
+    filters = tmp_path / "filters"
+    filters.mkdir()
+    with running(tmp_path, journald, network, "--filters", str(filters)) as agent:
+        agent.told("READY=1")
+        jails = CONFIG
+        for number in range(12):
+            rules = [
+                f"[[failregex]]\nname = 'x{n}'\nregex = '^(?:{number}x{n}[a-z]{{900}}) <HOST>$'\n" for n in range(200)
+            ]
+            (filters / f"big{number}.toml").write_text("description = 'x'\nunits = ['x.service']\n" + "".join(rules))
+            jails += f"[jails.big{number}]\nenabled = true\n"
+        (tmp_path / "banagent.toml").write_text(jails)
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_for("not reloaded mistake=.* patterns are too large together")
+        network.host.nft("delete table inet banagent")
+        agent.wait_for("repaired")
+
+
+def test_a_position_of_a_time_to_come(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    """The clock was wrong, and the journal of that boot is gone: what comes is earlier than what was read last."""
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        sshd(ATTACKER, 1)
+        agent.told("1 failures")
+        agent.end()
+    with sqlite3.connect(tmp_path / "state" / "history.db") as db:
+        cursor = "s=" + "a" * 32 + ";i=99;b=" + "b" * 32 + f";m=99;t={(1 << 52):x};x=1"
+        db.execute("UPDATE checkpoint SET position = ?, time = ?", (cursor, 1 << 52))
+    db.close()
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        sshd("198.51.100.99")
+        agent.wait_for("banned .*address=198.51.100.99")

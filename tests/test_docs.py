@@ -7,6 +7,7 @@ import ast
 import io
 import re
 import shlex
+import signal
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import tomli
 from banagent import cli, config, daemon, log
 from banagent.config import filters, keys, toml
 from banagent.config.table import Values, rows
+from banagent.control import client
 from banagent.core import duration, recognise, session
 from banagent.core.address import parse_address
 from banagent.core.bans import Bans
@@ -26,6 +28,7 @@ from banagent.core.filter import MODES, PROVENANCES, SESSIONS, Filter
 from banagent.core.jail import Jail, Rule
 from banagent.core.never import Never
 from banagent.core.recognise import Recogniser, View
+from banagent.sinks import history
 from banagent.sinks.nft import netlink, skeleton
 
 if TYPE_CHECKING:
@@ -48,7 +51,8 @@ ESCAPES: Final = {
     r"\(ti": "~",
     r"\(ga": "`",
 }
-OTHERS: Final = {"cat", "echo", "journalctl", "nft", "systemctl"}  # commands of others that examples may use
+# commands of others that examples may use
+OTHERS: Final = {"cat", "echo", "journalctl", "nft", "systemctl", "varlinkctl"}
 
 
 class Item(NamedTuple):
@@ -204,12 +208,12 @@ def test_options_without_a_verb() -> None:
 
 
 def test_exit_statuses() -> None:
-    usage_error = 2  # argparse's own
+    interrupted = 128 + signal.SIGINT  # as shells have it
     documented = {int(item.head) for item in items("banagent.8") if item.section == "EXIT STATUS"}
-    assert documented == {cli.DONE, cli.REFUSED, usage_error, cli.NOT_PERMITTED}
+    assert documented == {cli.DONE, cli.REFUSED, cli.USAGE, cli.NOT_RUNNING, cli.NOT_PERMITTED, interrupted}
     with redirect_stderr(io.StringIO()), pytest.raises(SystemExit) as ended:
         cli.main(["run", "--no-such-option"])
-    assert ended.value.code == usage_error
+    assert ended.value.code == cli.USAGE  # argparse gives it by itself
 
 
 # --- what the source says of itself ---
@@ -220,20 +224,76 @@ def calls() -> Iterator[ast.Call]:
         yield from (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
 
 
-def log_calls() -> Iterator[tuple[set[str], set[str]]]:
-    """Give for each event that is logged the names of its MESSAGE_ID, if it has one, and its journal fields."""
+class Logged(NamedTuple):
+    """A place in the source where an event is logged."""
+
+    kinds: set[str]  # what followers call it: of an event that is told to them; one place can tell of several
+    message_ids: set[str]  # the names of its MESSAGE_ID, if it has one
+    fields: set[str]  # of the journal
+
+
+def logged() -> Iterator[Logged]:
+    """Give the places that log by themselves, and those that leave it to `tell` or `_stage`."""
     for call in calls():
         if re.fullmatch(r"log\.(debug|info|warning|error|exception|critical)", ast.unparse(call.func)):
-            given = {word.arg: word.value for word in call.keywords if word.arg is not None}
-            kind = given.pop("message_id", ast.Constant(None))
-            kinds = {node.value for node in ast.walk(kind) if isinstance(node, ast.Constant)} & log.MESSAGE_IDS.keys()
-            fields = {f"BANAGENT_{name.upper()}" for name in given.keys() - {"exc_info"}}
+            given = keywords(call)
+            message_id = given.pop("message_id", None)
+            names = set[str]() if message_id is None else texts(message_id)
+            assert names <= log.MESSAGE_IDS.keys()
             trace = ast.unparse(call.func) == "log.exception" or "exc_info" in given
-            yield {str(name) for name in kinds}, fields | ({"BANAGENT_EXCEPTION"} if trace else set())
+            fields = journal_names(given.keys() - {"exc_info"})
+            yield Logged(set(), names, fields | ({"BANAGENT_EXCEPTION"} if trace else set()))
+    for function, call in telling():
+        kinds = texts(call.args[0], function)
+        yield Logged(kinds, kinds & log.MESSAGE_IDS.keys(), journal_names(keywords(call)))
+
+
+def telling() -> Iterator[tuple[ast.FunctionDef, ast.Call]]:
+    """Give the calls that tell an event, its kind first, and the functions that they are in."""
+    for path in AGENT.rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                for call in ast.walk(function):
+                    if not isinstance(call, ast.Call) or not re.search(r"\.(tell|_stage)$", ast.unparse(call.func)):
+                        continue
+                    if not hands_on(function, call):
+                        yield function, call
+
+
+def hands_on(function: ast.FunctionDef, call: ast.Call) -> bool:
+    """Whether a function tells what it was told itself, and nothing of its own."""
+    taken = [argument.arg for argument in function.args.args[1:]]
+    facts = function.args.kwarg
+    return facts is not None and ast.unparse(call).endswith(f"({', '.join(taken)}, **{facts.arg})")
+
+
+def keywords(call: ast.Call) -> dict[str, ast.expr]:
+    """Give what is passed by name; with a mapping the names would be hidden."""
+    given = {word.arg: word.value for word in call.keywords}
+    assert None not in given, ast.unparse(call)
+    return {str(name): value for name, value in given.items()}
+
+
+def texts(value: ast.expr, function: ast.AST | None = None) -> set[str]:
+    """Give the texts that an expression can be; of a name, what it is set to in its function."""
+    values = [value]
+    if isinstance(value, ast.Name) and function is not None:
+        values = [
+            node.value
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign) and value.id in map(ast.unparse, node.targets)
+        ]
+    found = {node.value for value in values for node in ast.walk(value) if isinstance(node, ast.Constant)}
+    assert found, ast.unparse(value)
+    return {text for text in found if isinstance(text, str)}
+
+
+def journal_names(names: Iterable[str]) -> set[str]:
+    return {f"BANAGENT_{name.upper()}" for name in names}
 
 
 def journal_fields() -> set[str]:
-    return {field for _, fields in log_calls() for field in fields}
+    return {field for event in logged() for field in event.fields}
 
 
 def test_journal_fields_are_those_of_the_page() -> None:
@@ -264,13 +324,19 @@ def test_catalog_has_the_message_ids() -> None:
 def test_catalog_fills_in_fields_that_are_there(kind: str) -> None:
     _, _, text = CATALOG.partition(f"-- {log.MESSAGE_IDS[kind]}\n")
     wanted = set(re.findall(r"@([A-Z_]+)@", text.partition("\n-- ")[0])) - {"MESSAGE"}
-    logged = [fields for kinds, fields in log_calls() if kind in kinds]
-    assert logged
-    assert [sorted(wanted - fields) for fields in logged] == [[]] * len(logged)
+    events = [event for event in logged() if kind in event.message_ids]
+    assert events
+    assert [sorted(wanted - event.fields) for event in events] == [[]] * len(events)
+
+
+def test_kinds_of_events_are_those_of_the_interface() -> None:
+    interface = (AGENT / "control/org.banagent.varlink").read_text()
+    (listed,) = re.findall(r"^  # ((?:\w+, )+\w+)\.\n(?:  #.*\n)*  kind: string", interface, re.MULTILINE)
+    assert sorted(listed.split(", ")) == sorted({kind for event in logged() for kind in event.kinds})
 
 
 def test_environment_is_that_of_the_page() -> None:
-    read = {"NOTIFY_SOCKET"}  # by libsystemd
+    read = {"NOTIFY_SOCKET", "TZ"}  # by libsystemd, and by the C library's localtime(3)
     for call in calls():
         if ast.unparse(call.func) == "os.environ.get":
             read.add(ast.literal_eval(call.args[0]))
@@ -444,6 +510,9 @@ def test_units_of_time() -> None:
         ("banagent.8", f"every {daemon.CHECKPOINT:.0f} seconds while entries arrive"),
         ("banagent.8", f"tried again every {daemon.RETRY:.0f} seconds"),
         ("banagent.8", f"Pa {daemon.STATE_DIRECTORY}/{daemon.HISTORY} The history"),
+        ("banagent.8", f"last {history.EVENTS} events"),
+        ("banagent.8", f"Pa {client.SOCKET} The control socket"),
+        ("banagent.8", f"group .Ql {daemon.GROUP}"),
         ("banagent.8", f"Ql inet {skeleton.TABLE}"),
     ],
 )
@@ -543,12 +612,86 @@ def test_command_can_be_typed(command: str) -> None:
     """What needs privileges is not run here, but its words are known."""
     program, *words = shlex.split(command.removeprefix("sudo "))
     if program.endswith("banagent"):
-        cli.parser().parse_args(words)
+        assert is_taken(words)
     elif program == "make":
-        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert {word for word in words if "=" not in word} <= set(targets)
+        targets = re.findall(r"^([a-z ]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert {word for word in words if "=" not in word} <= set(" ".join(targets).split())
     else:
         assert program in OTHERS
+
+
+def is_taken(words: list[str]) -> bool:
+    """Whether the command line takes these words; it says why if not."""
+    with redirect_stdout(io.StringIO()):
+        try:
+            cli.parser().parse_args(words)
+        except SystemExit as ended:
+            return ended.code == 0  # --help
+    return True
+
+
+# --- the commands that are named in passing ---
+
+
+def named_in_units() -> Iterator[Block]:
+    """Give the commands that units run, and that the catalog and the vendor's configuration advise."""
+    for path in sorted((ROOT / "units").glob("banagent.*")):
+        text = re.sub(r"@BANAGENT_([A-Z]+)@", r"\1", path.read_text())
+        found = re.findall(r"^ +banagent (.+)$|^Exec\w+=/usr/bin/banagent (.+)$|`banagent (.+?)`", text, re.MULTILINE)
+        yield from (Block(path.name, "".join(alternatives)) for alternatives in found)
+
+
+def named_in_source() -> Iterator[Block]:
+    """Give the commands at the end of what the program says."""
+    for path in sorted(AGENT.rglob("*.py")):
+        for text in literals(ast.parse(path.read_text())):
+            if found := re.search(r"(?:: |, then )banagent ([a-z][^:;]*)$", text):
+                yield Block(path.name, found[1])
+
+
+def literals(tree: ast.AST) -> Iterator[str]:
+    """Give the texts in a source; for what is filled in stands a 1, which can be a name and a number."""
+    parts = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "1" for part in node.values)
+        elif isinstance(node, ast.Constant) and node not in parts:
+            yield str(node.value)
+
+
+def named_in_documents() -> Iterator[Block]:
+    """Give the commands in the sentences of the man pages and of the other documents."""
+    for path in PAGES:
+        found = re.findall(r"^\.[DQ]l banagent (.+?)(?: [.,;:)])*$", path.read_text(), re.MULTILINE)
+        yield from (Block(path.name, unescaped(text)) for text in found)
+    for path in MARKDOWN:
+        yield from (Block(path.name, text) for text in re.findall(r"`(?:sudo )?banagent (.+?)`", path.read_text()))
+
+
+NAMED: Final = sorted({*named_in_units(), *named_in_source(), *named_in_documents()})
+
+
+@pytest.mark.parametrize("block", NAMED, ids=lambda block: f"{block.place}:{block.text}")
+def test_command_that_is_named_is_there(block: Block) -> None:
+    verb, *words = shlex.split(block.text)
+    assert verb in verbs()
+    assert is_taken([verb, *words]) or not words  # a verb alone may be meant by its name
+
+
+@pytest.mark.parametrize(
+    ("place", "command"),
+    [
+        ("banagent.catalog", "unban ADDRESS"),
+        ("banagent.service", "reload"),
+        ("banagent.toml", "check"),
+        ("banagent.toml.5", "timespan"),
+        ("daemon.py", "unban --offline --all"),
+        ("listings.py", "events --follow --since 1"),
+        ("README.md", "check"),
+    ],
+)
+def test_commands_are_found_where_they_are_named(place: str, command: str) -> None:
+    assert Block(place, command) in NAMED
 
 
 # --- the documents for people who read the source ---

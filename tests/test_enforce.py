@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -263,3 +264,88 @@ def test_a_kernel_that_refuses_gets_it_again(start: Any, namespace: Namespace, m
     enforcer.retry()
     assert about(kernel(namespace)) == BOTH
     assert not enforcer.troubles
+
+
+def test_banned_again_while_the_entries_of_long_ago_are_read(start: Any) -> None:
+    """One batch has a ban that is over and the next one of the same address, which stands."""
+    enforcer = start(600)
+    first, second = ban("192.0.2.1", 60), ban("192.0.2.1", 3600)
+    enforce(enforcer, first, replace(second, position="later", start=NOW + 100 * SECOND))
+    assert [(r.ban.position, r.reason) for r in enforcer._history.records()] == [
+        ("later", None),
+        ("p-192.0.2.1", "expired"),
+    ]
+    later = start(610)
+    assert later.expire() == second.end  # it will be told
+
+
+def test_lifted_and_banned_again_while_the_history_can_not_be_written(
+    start: Any, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enforcer = start()
+    with monkeypatch.context() as patched:
+        patched.setattr(enforcer._history, "commit", full)
+        enforce(enforcer, ban("192.0.2.1"))
+        enforcer.lift([("sshd", parse_network("192.0.2.1"))], "admin")
+        enforce(enforcer, replace(ban("192.0.2.1"), position="again"))
+    assert enforcer.save(NOTHING)
+    namespace.nft("flush ruleset")
+    start()
+    assert about(kernel(namespace)) == BOTH
+
+
+def full(**_: object) -> None:
+    raise HistoryError("cannot write the history: disk full")
+
+
+def test_off_also_where_the_history_can_not_be_written(
+    start: Any, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enforcer = start()
+    enforce(enforcer, ban("192.0.2.1"))
+    with monkeypatch.context() as patched:
+        patched.setattr(enforcer._history, "commit", full)
+        assert enforcer.switch_off() == 1
+        assert kernel(namespace) == {}
+    enforcer.save(NOTHING)
+    assert start(10).off
+    assert kernel(namespace) == {}
+
+
+def test_killed_while_it_was_being_turned_off(start: Any, namespace: Namespace) -> None:
+    enforcer = start()
+    enforce(enforcer, ban("192.0.2.1"))
+    namespace.nft("add element inet banagent sshd.ipv4.32 { 192.0.2.66 timeout 1h }")  # of an entry not yet read
+    enforcer._history.commit(flags={"off": True})
+    again = start(10)
+    assert kernel(namespace) == {}
+    assert again.standing() == []
+    assert [record.reason for record in again._history.records()] == ["off"]
+
+
+def test_a_reload_before_all_was_read_keeps_what_only_the_kernel_knows(start: Any, namespace: Namespace) -> None:
+    enforce(start(), ban("192.0.2.1"))
+    amnesiac = start(10, database="new.db")
+    amnesiac.switch({"mail": ((25, 25),)})  # not even the jail is there any more
+    assert about(kernel(namespace)) == BOTH
+    amnesiac.settle()
+    assert about(kernel(namespace)) == BOTH
+    assert "th dport 22 counter" in namespace.run("nft", "list", "ruleset")
+
+
+def test_a_jail_goes_while_the_history_can_not_be_written(
+    start: Any, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enforcer = start()
+    monkeypatch.setattr(enforcer._history, "commit", full)
+    enforce(enforcer, ban("192.0.2.1"))
+    enforcer.switch({"web": None})
+    assert about(kernel(namespace)) == BOTH
+    assert "th dport 22 counter" in namespace.run("nft", "list", "ruleset")
+
+
+def test_a_lasting_trouble_is_not_taken_back(start: Any) -> None:
+    enforcer = start()
+    enforcer.fails("history", "kept in memory", lasting=True)
+    enforce(enforcer, ban("192.0.2.1"))
+    assert [trouble.text for trouble in enforcer.troubles.values()] == ["kept in memory"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from banagent import __version__
 from banagent.config.toml import notation
-from banagent.control.service import Error, portions
+from banagent.control.service import Error
 from banagent.core.address import Network, parse_address, parse_network
 from banagent.core.bans import Standing
 from banagent.core.events import SECOND, Ban
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from banagent.pipeline import Pipeline
     from banagent.sinks.history import History, Record
 
+LOOKED_AT: Final = 200  # records of the history in a turn of the loop
 LATEST: Final = 10  # bans on the status screen
 MOST_ADDRESSES: Final = 10_000  # in one call
 MOST_ENTRIES: Final = 100  # that Why gives
@@ -55,6 +56,10 @@ class Agent(Protocol):
 
     def reload(self) -> None:
         """Take the configuration as it is now. Raises ConfigError, FirewallError."""
+        ...
+
+    def follow_up(self) -> None:
+        """See to what comes of an act: when the next ban ends, what has to be tried again."""
         ...
 
 
@@ -160,26 +165,24 @@ class Answers:
             for item in self._agent.enforcer.standing()
             if jail in (None, item.jail) and (network is None or network.covers(item.address))
         }
-        return portions("bans", self._newest(standing))
+        return _portions(self._newest(standing))
 
-    def _newest(self, standing: set[tuple[str, Network]]) -> Iterator[dict[str, Any]]:
-        """Give the record of each ban that stands: of several of an address, that of the last."""
+    def _newest(self, standing: set[tuple[str, Network]]) -> Iterator[dict[str, Any] | None]:
+        """Look for the record of each ban that stands: of several of an address, that of the last."""
         left = set(standing)
         for record in self._agent.history.records():
-            key = record.ban.jail, record.ban.address
-            if key in left:
-                left.discard(key)
-                yield _record(record)
             if not left:
                 return
+            key = record.ban.jail, record.ban.address
+            yield _record(record) if key in left else None
+            left.discard(key)
 
     async def _history(self, call: Call) -> Answer:
         since, jail, text = (call.parameters[name] for name in ("since", "jail", "address"))
         network = None if text is None else _network(text)
         records = self._agent.history.records(0 if since is None else _time(since), jail)
-        return portions(
-            "bans",
-            (_record(item) for item in records if network is None or _touches(network, item.ban.address)),
+        return _portions(
+            _record(item) if network is None or _touches(network, item.ban.address) else None for item in records
         )
 
     async def _why(self, call: Call) -> Answer:
@@ -190,7 +193,7 @@ class Answers:
             name: agent.pipeline.never(name).subject(address) if address.is_host else address
             for name in agent.pipeline.configs
         }
-        records = [item for item in agent.history.records() if item.ban.address.covers(address)]
+        records = await self._covering(address)
         standing = {(item.jail, item.address) for item in agent.enforcer.standing()}
         stands = [item for item in records if _stands(item, standing)]
         records = [*stands, *(item for item in records if item not in stands)][:MOST_RECORDS]
@@ -202,6 +205,16 @@ class Answers:
             "entries": await self._evidence(address, begin, end),
             "counts": [self._count(name, address, subject, now) for name, subject in subjects.items()],
         }
+
+    async def _covering(self, address: Network) -> list[Record]:
+        """Give the bans of all times that cover an address, the newest first."""
+        covering: list[Record] = []
+        for number, item in enumerate(self._agent.history.records(), start=1):
+            if item.ban.address.covers(address):
+                covering.append(item)
+            if number % LOOKED_AT == 0:
+                await asyncio.sleep(0)
+        return covering
 
     def _span(self, records: list[Record], now: int) -> tuple[int, int]:
         """Give the times between which the entries are that led to the newest ban, or are counted now."""
@@ -286,6 +299,7 @@ class Answers:
         for ban in bans:
             agent.enforcer.bans.stand(Standing(ban.jail, ban.address, ban.end))
         agent.enforcer.enforce(bans, NOTHING)
+        agent.follow_up()
         return {"banned": len(bans)}
 
     def _checked(self, parameters: dict[str, Any], now: int) -> _Asked:
@@ -335,6 +349,7 @@ class Answers:
             agent.pipeline.forget(name, address)
         agent.enforcer.lift(lifted, "admin")
         agent.pipeline.save()
+        agent.follow_up()
         return {"lifted": len(lifted)}
 
     def _named(self, item: Standing, networks: set[Network]) -> bool:
@@ -345,10 +360,13 @@ class Answers:
         )
 
     async def _off(self, _call: Call) -> Answer:
-        return {"lifted": self._agent.enforcer.switch_off()}
+        lifted = self._agent.enforcer.switch_off()
+        self._agent.follow_up()
+        return {"lifted": lifted}
 
     async def _on(self, _call: Call) -> Answer:
         self._agent.enforcer.switch_on()
+        self._agent.follow_up()
         return {}
 
     async def _reload(self, _call: Call) -> Answer:
@@ -368,6 +386,15 @@ class Answers:
 
 
 DEFAULT_BANTIME: Final = 3600  # seconds, of a ban by hand that says none
+
+
+def _portions(looked_at: Iterator[dict[str, Any] | None]) -> Iterator[dict[str, Any]]:
+    """Cut a listing into replies, also empty ones: the search for a few among millions must not hold up the loop."""
+    more = True
+    while more:
+        portion = list(islice(looked_at, LOOKED_AT))
+        more = len(portion) == LOOKED_AT
+        yield {"bans": [item for item in portion if item is not None]}
 
 
 def _record(item: Record) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -25,9 +26,9 @@ from banagent.control.service import About, Permitted, Service, read_interface
 from banagent.core.bans import Bans
 from banagent.core.events import SECOND
 from banagent.enforce import Enforcer, Ports
-from banagent.errors import ConfigError, FirewallError, HistoryError, JournalError
+from banagent.errors import BanagentError, ConfigError, FirewallError, HistoryError, JournalError
 from banagent.pipeline import LATE, Pipeline
-from banagent.sinks.history import History
+from banagent.sinks.history import DamagedError, History, set_aside
 from banagent.sources.host import HostAddresses
 from banagent.sources.journal import Journal
 
@@ -75,10 +76,13 @@ class _Agent:
         self.live = False
         self.config = _load(options)
         self._lost: str | None = None  # why there is no history of earlier runs
-        self.history = self._open_history()
+        self._reserved = None if options.dry_run else _reserve(_state_directory())
         self._addresses = HostAddresses()
-        self.enforcer = Enforcer(Bans(), self.history, wall_clock, dry=options.dry_run)
-        self.pipeline = Pipeline(self.config, self._addresses.read(), self.history, self.enforcer)
+        gc.disable()  # what is read now stays: looking through it again and again takes longer than all of the rest
+        try:
+            self._take_up(self._open_history())
+        except HistoryError as error:
+            self._take_up(self._without(error))
         self._stopping = asyncio.Event()
         self._restarting = asyncio.Event()  # of the reading, with other filters
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -89,16 +93,13 @@ class _Agent:
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGINT, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        gc.disable()  # what is read now stays: looking through it again and again takes longer than all of the rest
         journal = self._open_journal()  # a journal that can't be read is said before anything is touched
-        position = self.pipeline.position
-        self.enforcer.recall(position.time - LATE if position else wall_clock() - LATE)
         self.pipeline.lift_forbidden()
         self.enforcer.restore(self._ports())
         self._watch_firewall()
         loop.add_reader(self._addresses.fileno(), self._on_host_change)
         if self._lost is not None:
-            self.enforcer.fails("history", self._lost)
+            self.enforcer.fails("history", self._lost, lasting=True)
         self._expire()
         server = await self._serve()
         self._feed_watchdog()
@@ -203,13 +204,33 @@ class _Agent:
                 "the journal no longer has the entry read last; entries in between may have been missed",
                 position=position.position,
             )
+            if position.time > wall_clock():  # the clock was set back since: what comes now is earlier than that entry
+                journal.seek_time(wall_clock() - max((config.findtime for config in configs), default=0) * SECOND)
         return journal
+
+    def _take_up(self, history: History) -> None:
+        """Go on from what an earlier run left. Raises HistoryError."""
+        self.history = history
+        self.enforcer = Enforcer(Bans(), history, wall_clock, dry=self.dry_run)
+        self.pipeline = Pipeline(self.config, self._addresses.read(), history, self.enforcer)
+        position = self.pipeline.position
+        self.enforcer.recall(position.time - LATE if position else wall_clock() - LATE)
+
+    def _without(self, error: HistoryError) -> History:
+        """Give a history in place of one that can't be read: a new one if it is damaged."""
+        self.history.close()
+        if isinstance(error, DamagedError):
+            moved = set_aside(_state_directory() / HISTORY)
+            log.error("the history was damaged; a new one is begun", message_id="trouble", error=error, set_aside=moved)
+            return self._open_history()
+        self._lost = f"{error}; it bans, but a restart forgets"
+        return History(None)
 
     def _open_history(self) -> History:
         """Open the history; without one go on, loudly: a ban matters more than a record of it."""
         if self.dry_run:
             return History(None)
-        path = Path(os.environ.get("STATE_DIRECTORY", str(STATE_DIRECTORY))) / HISTORY
+        path = _state_directory() / HISTORY
         try:
             history = History(path)
         except HistoryError as error:
@@ -250,6 +271,10 @@ class _Agent:
         self._retry_later()
         self._tell_soon()
 
+    def follow_up(self) -> None:
+        """See to what comes of an act: when the next ban ends, what has to be tried again."""
+        self._expire()
+
     def _checkpoint(self) -> None:
         self.pipeline.save()
         self._retry_later()
@@ -277,10 +302,10 @@ class _Agent:
 
     def _change_config(self, config: configuration.Config) -> None:
         """Go on with another configuration; if the kernel refuses, with the one before."""
-        self._unwatch_firewall()
         self.pipeline.save()
         former = self.config
         self.pipeline.reconfigure(config)
+        self._unwatch_firewall()
         try:
             self.enforcer.switch(self._ports())
         except FirewallError:
@@ -325,6 +350,30 @@ class _Agent:
 
 def _load(options: Options) -> configuration.Config:
     return configuration.load(config=options.config, filters=options.filters)
+
+
+def _state_directory() -> Path:
+    return Path(os.environ.get("STATE_DIRECTORY", str(STATE_DIRECTORY)))
+
+
+def _reserve(directory: Path) -> int | None:
+    """Keep a second agent from the same state: the two would undo each other's table for ever.
+
+    Give a descriptor that must stay open; None if the directory can't be opened. Raises BanagentError.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # what is wrong with it is said of the history
+        return None
+    try:
+        flock(descriptor, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BanagentError(f"another agent is running with the state in {directory}; see: banagent status") from None
+    except OSError:  # some network file systems have no locks
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _group(name: str) -> int | None:

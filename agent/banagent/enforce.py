@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
@@ -13,8 +14,8 @@ from banagent.core.bans import Bans, Standing
 from banagent.core.events import Ban
 from banagent.errors import FirewallError, HistoryError
 from banagent.log import MESSAGE_IDS, timestamp
-from banagent.sinks.history import Counts, Happened, History, Lifted, Position
-from banagent.sinks.nft import Firewall
+from banagent.sinks.history import EVENTS, Counts, DamagedError, Happened, History, Lifted, Position
+from banagent.sinks.nft import Firewall, is_jail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 Ports = tuple[tuple[int, int], ...] | None  # ranges from-to; None: all
 MANUAL: Final = "manual"  # the jail of bans by hand, on all ports; and their pattern
 OFF: Final = "off"  # the flag in the history, and the reason for lifting
+ON: Final = "on"  # the position in the history from which it counts again
 # what followers get of an event; `Event` in org.banagent.varlink
 EVENT_FACTS: Final = (
     *("address", "jail", "start", "end", "bantime", "failures", "user", "filter", "pattern", "comment", "reason"),
 )
 ADOPTED: Final = "adopted"  # the pattern of a ban that was found in the kernel by an agent that lost its history
+
+LAST_PORT: Final = 0xFFFF
+_PORTS: Final = re.compile(r"(\d{1,5})-(\d{1,5})")
 
 log = structlog.get_logger()
 
@@ -39,6 +44,7 @@ class Trouble(NamedTuple):
 
     text: str
     since: int
+    lasting: bool  # until the next start
 
 
 class Progress(NamedTuple):
@@ -66,11 +72,12 @@ class Enforcer:
         self._dry = dry
         self._firewall: Firewall | None = None
         self._ports: dict[str, Ports] = {}  # of the jails in force
+        self._former_ports: dict[str, Ports] = {}  # of all jails of which there may be bans
         self._ends: list[tuple[int, str, Network]] = []  # a heap of the ends to come
         self._amnesiac = False  # there was no history at the start
         self._unknown: list[Standing] = []  # found in the kernel at the start, without a ban in the history
-        self._unsaved: list[Ban] = []
-        self._unsaved_lifted: list[Lifted] = []
+        self._unsaved: list[Ban | Lifted] = []  # in the order in which it happened
+        self._unsaved_flags: dict[str, bool] = {}
         self._staged: list[Happened] = []  # events not yet given to the followers
         self._unsaved_events: list[Happened] = []
         kept = history.happened()
@@ -79,8 +86,14 @@ class Enforcer:
             (Event(item.sequence, item.kind, item.facts) for item in kept),
         )
         self.off = history.has_flag(OFF)
-        self.on_since = 0  # entries from before, of a time when it was off, count for nothing
+        on = history.position(ON)
+        self._on_since = 0 if on is None else on.time
         self.troubles: dict[str, Trouble] = {}  # by what it is about: firewall, history, journal
+
+    @property
+    def on_since(self) -> int:
+        """Entries from before, of a time when it was off, count for nothing. 0 also if the clock was set back since."""
+        return self._on_since if self._on_since <= self._clock() else 0
 
     def standing(self) -> list[Standing]:
         """Give the bans that stand now."""
@@ -89,8 +102,12 @@ class Enforcer:
     # start and reload
 
     def recall(self, since: int) -> None:
-        """Take over from the history the bans that stood at some time after `since`."""
+        """Take over from the history the bans that stood at some time after `since`. Raises HistoryError."""
+        self._amnesiac = self._history.is_new
+        self._former_ports = {name: _ports(text) for name, text in self._history.ports().items()}
         for item, ended in self._history.bans(since):
+            if not is_jail(item.jail):
+                raise DamagedError(f"the history has bans of {item.jail!r}, which can't be a jail")
             if ended:
                 self.bans.stand(item)
             else:
@@ -104,12 +121,14 @@ class Enforcer:
         if self._dry:
             return
         self._ports = {MANUAL: None, **ports}
+        if self.off:  # the last run may have ended before it had lifted all
+            self._lift_all()
         firewall = self._firewall = self._open()
         now = self._clock()
         found = firewall.read(now)
         standing = self.bans.at(now)
-        self._unknown = [item for item in found if item.jail in self._ports and item[:2] not in self.bans]
-        self._amnesiac = self._history.is_new
+        unknown = () if self.off else found
+        self._unknown = [item for item in unknown if item.jail in self._ports and item[:2] not in self.bans]
         firewall.restore([*standing, *self._unknown], now)
         kept = sum(self.bans.is_banned(jail, address, now) for jail, address, _ in found)
         log.info(
@@ -141,7 +160,11 @@ class Enforcer:
             return
         try:
             firewall = self._open()
-            firewall.restore(self.standing(), self._clock())
+            try:
+                firewall.restore([*self.standing(), *self._unknown], self._clock())
+            except FirewallError:
+                firewall.close()
+                raise
         except FirewallError:
             self._ports = former
             raise
@@ -160,28 +183,28 @@ class Enforcer:
             self._guarded("firewall", lambda: firewall.ban(live, now))
         for item in live:
             self._note(item)
-        over = [ban for ban in bans if ban.end is not None and ban.end <= now]
-        self._unsaved += bans
-        self._unsaved_lifted += [Lifted(ban.jail, ban.address, ban.end or now, "expired") for ban in over]
         self.decided += len(bans)
         for ban in bans:
-            self._announce(ban, over=ban in over)
+            self._unsaved.append(ban)
+            over = ban.end is not None and ban.end <= now
+            if over:
+                self._unsaved.append(Lifted(ban.jail, ban.address, ban.end or now, "expired"))
+            self._announce(ban, over=over)
         return self.save(progress)
 
     def switch_off(self) -> int:
-        """Lift all bans and take no more until `switch_on`; give how many were lifted. Raises HistoryError."""
-        self._history.set_flag(OFF, on=True)
+        """Lift all bans and take no more until `switch_on`; give how many were lifted."""
         self.off = True
-        lifted = [(item.jail, item.address) for item in self.standing()]
-        self.lift(lifted, OFF)
-        self.tell("off", "off: nothing is banned until it is on again", "warning", bans=len(lifted))
-        return len(lifted)
+        self._unsaved_flags[OFF] = True
+        lifted = self._lift_all()
+        self.tell("off", "off: nothing is banned until it is on again", "warning", bans=lifted)
+        return lifted
 
     def switch_on(self) -> None:
-        """Take bans again. Raises HistoryError."""
-        self._history.set_flag(OFF, on=False)
+        """Take bans again."""
         self.off = False
-        self.on_since = self._clock()
+        self._unsaved_flags[OFF] = False
+        self._on_since = self._clock()
         self.tell("on", "on: it bans again")
 
     def lift(self, items: Sequence[tuple[str, Network]], reason: str) -> None:
@@ -206,25 +229,26 @@ class Enforcer:
 
     def save(self, progress: Progress) -> bool:
         """Commit what is not yet in the history together with the progress; give whether that worked."""
-        ports = {
-            name: _ports_text(self._ports[name]) for name in {ban.jail for ban in self._unsaved} & self._ports.keys()
-        }
+        jails = {item.jail for item in self._unsaved}
+        ports = {name: _ports_text(self._ports[name]) for name in jails & self._ports.keys()}
+        positions = {**progress.positions, ON: Position(ON, self._on_since)} if self._on_since else progress.positions
         staged = len(self._staged)
         events = [*self._unsaved_events, *self._staged]
         saved = self._guarded(
             "history",
             lambda: self._history.commit(
                 bans=self._unsaved,
-                lifted=self._unsaved_lifted,
+                flags=self._unsaved_flags,
                 counts=progress.counts,
-                positions=progress.positions,
+                positions=positions,
                 ports=ports,
                 events=events,
             ),
         )
         if saved:
-            self._unsaved, self._unsaved_lifted, events = [], [], []
-        self._unsaved_events = [*events, *self._staged[staged:]]  # that it works again is told after the commit
+            self._unsaved, self._unsaved_flags, events = [], {}, []
+        # that it works again is told after the commit
+        self._unsaved_events = [*events[-EVENTS:], *self._staged[staged:]]
         for item in self._staged:
             self.events.append(item.kind, item.facts)
         self._staged = []
@@ -237,15 +261,19 @@ class Enforcer:
         self._stage(kind, words, level, **facts)
         self.save(NOTHING)
 
-    def fails(self, subject: str, text: str) -> None:
-        """Take note that something does not work; it is told once."""
-        if subject not in self.troubles:
+    def fails(self, subject: str, text: str, *, lasting: bool = False) -> None:
+        """Take note that something does not work, in the next run at the soonest if `lasting`; it is told once."""
+        known = self.troubles.get(subject)
+        if known is None:
             self._stage("trouble", "trouble", "error", reason=subject, error=text)
-        self.troubles[subject] = Trouble(text, self._clock())
+        elif known.lasting:
+            return
+        self.troubles[subject] = Trouble(text, known.since if known else self._clock(), lasting)
 
     def works(self, subject: str) -> None:
         """Take note that something works, again or still."""
-        if self.troubles.pop(subject, None) is not None:
+        if subject in self.troubles and not self.troubles[subject].lasting:
+            del self.troubles[subject]
             self._stage("recovered", "works again", "warning", reason=subject)
 
     def _stage(self, kind: str, words: str, level: str = "info", **facts: Any) -> None:  # noqa: ANN401
@@ -294,11 +322,19 @@ class Enforcer:
 
     def _open(self) -> Firewall:
         """Open a firewall for the jails in force, and for those that are no more but have bans that stand."""
-        known = self._history.ports()
-        gone = {item.jail for item in self.standing()} - self._ports.keys()
-        firewall = Firewall({**self._ports, **{name: _ports(known.get(name, "")) for name in gone}})
+        self._former_ports |= self._ports
+        gone = {item.jail for item in (*self.standing(), *self._unknown)} - self._ports.keys()
+        firewall = Firewall({**self._ports, **{name: self._former_ports.get(name) for name in gone}})
         firewall.open()
         return firewall
+
+    def _lift_all(self) -> int:
+        """Lift what stands, as it is off, also what only the kernel knows; give how much of it was known."""
+        self._release([item[:2] for item in self._unknown])
+        self._unknown = []
+        items = [item[:2] for item in self.standing()]
+        self.lift(items, OFF)
+        return len(items)
 
     def _note(self, item: Standing) -> None:
         self.bans.stand(item)
@@ -335,7 +371,7 @@ class Enforcer:
     def _tell_lifted(self, items: Sequence[tuple[str, Network]], reason: str) -> None:
         now = self._clock()
         for jail, address in items:
-            self._unsaved_lifted.append(Lifted(jail, address, now, reason))
+            self._unsaved.append(Lifted(jail, address, now, reason))
             self._stage("unbanned", "unbanned", jail=jail, address=str(address), reason=reason)
         if items:
             self.save(NOTHING)
@@ -381,7 +417,6 @@ def _ports_text(ports: Ports) -> str:
 
 
 def _ports(text: str) -> Ports:
-    if text == "all":
-        return None
-    pairs = (part.split("-") for part in text.split())
-    return tuple((int(first), int(last)) for first, last in pairs)
+    """Read what `_ports_text` wrote; of what is damaged, all ports."""
+    pairs = [(int(first), int(last)) for first, last in _PORTS.findall(text)]
+    return tuple(pair for pair in pairs if pair[0] <= pair[1] <= LAST_PORT) or None

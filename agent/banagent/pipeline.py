@@ -99,9 +99,10 @@ class Pipeline:
         return self._jails.get(name)
 
     def never(self, jail: str) -> Never:
-        """Give whom a jail must not ban; a jail that is not in force has no exceptions of its own."""
-        found = self._jails.get(jail)
-        return Never((), self._host) if found is None else found.never
+        """Give whom a jail must not ban; if it is not in force, as for bans by hand, nobody whom any jail ignores."""
+        if found := self._jails.get(jail):
+            return found.never
+        return Never((net for config in self.configs.values() for net in config.ignoreip), self._host)
 
     def forget(self, jail: str, address: Network) -> None:
         """Forget the failures of an address, as it was let go."""

@@ -70,6 +70,10 @@ HOST = Host(
         # on-link: the address alone, for the router lives there too
         ("2001:db8:1::5", "2001:db8:1::5"),
         ("fe80::1234", "fe80::1234"),
+        # all of IPv4 may be behind one /64
+        ("64:ff9b::192.0.2.1", "64:ff9b::c000:201"),
+        ("64:ff9b:1::192.0.2.1", "64:ff9b:1::c000:201"),
+        ("2001:0:c000:201::5", "2001:0:c000:201::5"),
         # a /64 in which an ignored address lives
         ("2001:db8:3::5", "2001:db8:3::5"),
         # IPv4 neighbours are only themselves

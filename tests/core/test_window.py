@@ -73,3 +73,15 @@ def test_load_leaves_out_rubbish() -> None:
     window = Window(10, 3)
     window.load([(b"", b""), (A, b"123"), (A + b"x", bytes(8)), (B, bytes(8))])
     assert dict(window.items()) == {B: bytes(8)}
+
+
+def test_after_the_clock_was_set_back_failures_count() -> None:
+    window = Window(findtime=10, maxretry=3)
+    window.add(A, 10_000 * SECOND)  # of a time to come
+    window.add(B, 10_000 * SECOND)
+    assert window.add(A, 1 * SECOND) <= 2
+    assert window.add(A, 2 * SECOND) + window.add(A, 3 * SECOND) >= 3 + 2
+    # and they don't keep others from being forgotten
+    for number in range(100):
+        window.add(key_of(parse_address(f"192.0.2.{100 + number}")), (100 + number) * SECOND)
+    assert len(window) <= 11

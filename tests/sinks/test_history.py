@@ -12,7 +12,7 @@ from banagent.core.address import parse_network
 from banagent.core.bans import Standing
 from banagent.core.events import Ban
 from banagent.errors import HistoryError
-from banagent.sinks.history import VERSION, EVENTS, Counts, Happened, History, Lifted, Position
+from banagent.sinks.history import EVENTS, VERSION, Counts, DamagedError, Happened, History, Lifted, Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,8 +150,52 @@ def test_the_newest_events_are_kept(history: History) -> None:
 
 def test_flags(history: History) -> None:
     assert not history.has_flag("off")
-    history.set_flag("off", on=True)
-    history.set_flag("off", on=True)
+    history.commit(flags={"off": True})
+    history.commit(flags={"off": True})
     assert history.has_flag("off")
-    history.set_flag("off", on=False)
+    history.commit(flags={"off": False})
     assert not history.has_flag("off")
+
+
+def test_what_is_lifted_is_what_was_banned_before(history: History) -> None:
+    """Ban, unban and ban again, in one commit: the second ban stands."""
+    address = parse_network("192.0.2.1")
+    history.commit(bans=[ban(position="p"), Lifted("sshd", address, 50, "admin"), ban(position="q", end=900)])
+    assert [(r.ban.position, r.lifted, r.reason) for r in history.records()] == [("q", None, None), ("p", 50, "admin")]
+    assert history.bans(0) == [(standing(ban(end=900)), False)]
+
+
+@pytest.mark.parametrize(
+    ("change", "read"),
+    [
+        ("UPDATE bans SET address = 'nonsense'", "bans"),
+        ("UPDATE bans SET address = CAST(x'ff' AS TEXT)", "bans"),
+        ("UPDATE bans SET end = 'x'", "bans"),
+        ("UPDATE bans SET jail = x'00'", "bans"),
+        ("UPDATE events SET facts = '['", "happened"),
+        ("UPDATE events SET facts = '[]'", "happened"),
+        ("UPDATE checkpoint SET time = 'x'", "position"),
+        ("UPDATE ports SET ports = x'00'", "ports"),
+    ],
+)
+def test_what_was_never_written_is_damage(tmp_path: Path, history: History, change: str, read: str) -> None:
+    history.commit(
+        bans=[ban()],
+        positions={"journal": Position("q", 7)},
+        ports={"sshd": "22-22"},
+        events=[Happened(1, 1, "banned", {})],
+    )
+    with sqlite3.connect(tmp_path / "history.db") as db:
+        db.execute(change)
+    db.close()
+    arguments: dict[str, tuple[object, ...]] = {"bans": (0,), "position": ("journal",)}
+    with pytest.raises(DamagedError):
+        getattr(history, read)(*arguments.get(read, ()))
+
+
+def test_events_before_one_that_is_missing_are_left_out(tmp_path: Path, history: History) -> None:
+    history.commit(events=[Happened(n, n, "banned", {}) for n in range(1, 6)])
+    with sqlite3.connect(tmp_path / "history.db") as db:
+        db.execute("DELETE FROM events WHERE sequence = 3")
+    db.close()
+    assert [event.sequence for event in history.happened()] == [4, 5]

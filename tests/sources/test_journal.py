@@ -13,7 +13,7 @@ import pytest
 from banagent.core.filter import Filter
 from banagent.errors import JournalError
 from banagent.sources.journal import SLICE, Journal
-from bed.journald import Journald, make_journal, service, session
+from bed.journald import Journald, Writer, make_journal, service, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -233,4 +233,40 @@ def test_the_first_batches_say_when_all_was_read(tmp_path: Path, before: int) ->
         return found
 
     assert asyncio.run(first()) == ([(SLICE, False), (0, True)] if before == SLICE else [(before, True)])
+    journal.close()
+
+
+def test_a_piece_of_a_longer_line_is_marked_also_after_a_rotation(journald: Journald) -> None:
+    journal = opened(journald.path)
+    found: list[bool] = []
+
+    async def follow(writer: Writer) -> None:
+        async for batch in journal.follow(sift):
+            found.extend(entry.continuation for entry, _ in batch.entries)
+            if len(found) == 2:
+                return
+            if found:
+                await asyncio.to_thread(journald.rotate)
+            writer.stdout(b"x" * 48 * 1024 + b"Failed password for root from 192.0.2.1 port 22 ssh2\n")
+
+    with journald.writer() as writer:
+        asyncio.run(asyncio.wait_for(follow(writer), 20))
+    journal.close()
+    assert found == [True, True]
+
+
+def test_an_entry_with_damaged_fields_is_counted_and_left_out(tmp_path: Path) -> None:
+    path = made(tmp_path / "j", [b"F1"], _PID="32\0x")
+    made(tmp_path / "j" / "more", [b"F2"]).joinpath("made.journal").rename(path / "more.journal")
+    (path / "more").rmdir()
+    journal = opened(path)
+    batch = journal.read(sift)
+    assert ([entry.message for entry, _ in batch.entries], batch.read, batch.damaged) == ([b"F2"], 2, 1)
+    journal.close()
+
+
+def test_a_position_that_is_none(tmp_path: Path) -> None:
+    journal = opened(made(tmp_path / "j", [b"F1"]))
+    assert not journal.seek("nonsense")
+    assert [entry.message for entry, _ in journal.read(sift).entries] == [b"F1"]
     journal.close()

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 LOOPBACK: Final = (parse_network("127.0.0.0/8"), parse_network("::1"))
 UNSPECIFIED: Final = (parse_network("0.0.0.0"), parse_network("::"))  # what a log says when it knows no address  # noqa: S104 - not bound to
 LINK_LOCAL: Final = parse_network("fe80::/10")
+# in a /64 of these all of the IPv4 internet may be: translated (RFC 6052, RFC 8215), and Teredo (RFC 4380)
+TRANSLATED: Final = tuple(map(parse_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2001::/32")))
 
 
 class Host(NamedTuple):
@@ -31,7 +33,7 @@ class Never:
         self._by_prefix = _by_prefix(never)
         # a ban of /64 would cover these although the offender is not one of them
         self._held_64 = {net.widen(64).packed for net in never if net.version == 6 and net.prefix >= 64}
-        self._on_link = tuple({LINK_LOCAL, *(net for net in host.on_link if net.version == 6)})
+        self._shared = tuple({LINK_LOCAL, *TRANSLATED, *(net for net in host.on_link if net.version == 6)})
 
     def __contains__(self, address: Network) -> bool:
         """Whether `address`, or the whole of a network, lies within one of them."""
@@ -45,18 +47,20 @@ class Never:
 
     def forbids(self, network: Network) -> bool:
         """Whether a ban of `network` would reach one of them."""
+        if network.version == 6 and network.prefix == 64:  # most bans of networks; there may be many
+            return network.packed in self._held_64 or network in self
         return network in self or (not network.is_host and any(network.covers(net) for net in self._networks))
 
     def subject(self, address: Network) -> Network:
         """Give what is counted and banned when `address` offends: IPv4 itself, IPv6 its /64.
 
         Of IPv6 it is the address alone where the /64 is on a link of this host, where the neighbours and the router
-        live, and where it covers somebody who must never be banned.
+        live, where it is shared by those who come from IPv4, and where it covers somebody who must never be banned.
         """
         if len(address.packed) == 4:
             return address
         prefix = address.widen(64)
-        if prefix.packed in self._held_64 or any(net.covers(address) or prefix.covers(net) for net in self._on_link):
+        if prefix.packed in self._held_64 or any(net.covers(address) or prefix.covers(net) for net in self._shared):
             return address
         return prefix
 

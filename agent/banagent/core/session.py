@@ -50,10 +50,10 @@ class Sessions:
         self._changed.clear()
 
     def load(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take over what a checkpoint holds."""
-        states = [(key, json.loads(value)) for key, value in rows]
+        """Take over what a checkpoint holds; rows that can't be sessions are left out."""
+        states = [(key, state) for key, value in rows if (state := _state(value)) is not None]
         states.sort(key=lambda row: row[1][0])
-        self._told = {key: (last, told) for key, (last, told) in states}
+        self._told = dict(states)
         self._changed.clear()
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
@@ -68,3 +68,12 @@ class Sessions:
                 return
             del self._told[oldest]
             self._changed.add(oldest)
+
+
+def _state(value: bytes) -> tuple[int, dict[str, int]] | None:
+    """Read what `changes` wrote; None: it is damaged."""
+    try:
+        last, told = json.loads(value)
+        return int(last), {str(pattern): int(times) for pattern, times in told.items()}
+    except (ValueError, TypeError, AttributeError):
+        return None

@@ -43,12 +43,12 @@ class Window:
         if not packed:  # most have failed for the first time
             self._times[key] = pack("<q", time) * min(count, self._maxretry)
             self._changed.add(key)
-            self._forget_stale(time)
+            self._forget_stale(key, time)
             return count
         times = list(unpack(f"<{len(packed) // 8}q", packed))
-        newest = max(times[-1], time)
-        if times[0] <= newest - self._span:
-            times = [old for old in times if old > newest - self._span]
+        newest = times[-1]
+        if times[0] <= time - self._span:
+            times = [old for old in times if old > time - self._span]
         failures = len(times) + count
         times += [time] * min(count, self._maxretry)
         if time < newest:
@@ -56,7 +56,7 @@ class Window:
         del times[: -self._maxretry]
         self._times[key] = pack(f"<{len(times)}q", *times)
         self._changed.add(key)
-        self._forget_stale(newest)
+        self._forget_stale(key, time)
         return failures
 
     def forget(self, key: bytes) -> None:
@@ -88,11 +88,14 @@ class Window:
         """Give all that is remembered, as `load` takes it."""
         return self._times.items()
 
-    def _forget_stale(self, newest: int) -> None:
-        """Forget up to two addresses whose failures are all too old: more than one comes in at a time."""
+    def _forget_stale(self, added: bytes, time: int) -> None:
+        """Forget up to two others than `added` whose last failure is too far from `time`: more than come in at a time.
+
+        Where they are later, the clock was set back: they would hold up the others until that time has come again.
+        """
         for _ in range(2):
             oldest = next(iter(self._times))
             (last,) = unpack("<q", self._times[oldest][-8:])
-            if last > newest - self._span and len(self._times) <= LIMIT:
+            if oldest == added or (abs(time - last) < self._span and len(self._times) <= LIMIT):
                 return
             self.forget(oldest)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import suppress
+from itertools import chain
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from banagent.core.address import Network, parse_network
@@ -43,6 +45,14 @@ CREATE TABLE windows (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jai
 CREATE TABLE sessions (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, key)) WITHOUT ROWID;
 """
 _COLUMNS: Final = "jail, address, position, start, end, failures, user, filter, pattern, comment, lifted, reason"
+_INSERT: Final = f"INSERT OR IGNORE INTO bans ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"  # noqa: S608 - constants
+_LIFT: Final = "UPDATE bans SET lifted = ?, reason = ? WHERE jail = ? AND address = ? AND lifted IS NULL"
+_SET_FLAG: Final = "INSERT OR IGNORE INTO flags VALUES (?)"
+_TAKE_FLAG: Final = "DELETE FROM flags WHERE name = ?"
+
+
+class DamagedError(HistoryError):
+    """What the database holds can't be what was written; the remedy is a new one."""
 
 
 class Position(NamedTuple):
@@ -97,7 +107,7 @@ class History:
         except sqlite3.DatabaseError as error:
             if path is None or isinstance(error, sqlite3.OperationalError):
                 raise HistoryError(f"cannot open the history {self._name}: {error}") from error
-            self.set_aside = _set_aside(path)
+            self.set_aside = set_aside(path)
             self._db = self._open()
 
     @property
@@ -112,7 +122,7 @@ class History:
         """Give how far `source` was read when last committed."""
         with self._errors("read"):
             row = self._db.execute("SELECT position, time FROM checkpoint WHERE source = ?", (source,)).fetchone()
-        return None if row is None else Position(*row)
+            return None if row is None else Position(_is(str, row[0]), _is(int, row[1]))
 
     def counts(self, jail: str) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
         """Give a jail's windows and sessions as they were committed."""
@@ -132,7 +142,9 @@ class History:
         )
         with self._errors("read"):
             rows = self._db.execute(query, (after,)).fetchall()
-        return [(Standing(jail, parse_network(address), end), bool(ended)) for jail, address, end, ended in rows]
+            if any(type(jail) is not str or type(end) not in {int, NoneType} for jail, _, end, _ in rows):
+                raise TypeError("a ban has a jail that is no text, or an end that is no number")
+            return [(Standing(jail, parse_network(address), end), bool(ended)) for jail, address, end, ended in rows]
 
     def records(self, since: int = 0, jail: str | None = None) -> Iterator[Record]:
         """Give the bans that began at `since` or later, of one jail or of all, the newest first, as they are read."""
@@ -147,48 +159,53 @@ class History:
             return dict(self._db.execute("SELECT jail, count(*) FROM bans GROUP BY jail").fetchall())
 
     def happened(self) -> list[Happened]:
-        """Give the events that are kept, the oldest first."""
+        """Give the events that are kept, the oldest first; where one is missing, those after it."""
+        kept: list[Happened] = []
         with self._errors("read"):
-            rows = self._db.execute("SELECT sequence, time, kind, facts FROM events ORDER BY sequence").fetchall()
-        return [Happened(sequence, time, kind, json.loads(facts)) for sequence, time, kind, facts in rows]
+            for sequence, time, kind, facts in self._db.execute(
+                "SELECT sequence, time, kind, facts FROM events ORDER BY sequence",
+            ):
+                if kept and kept[-1].sequence != sequence - 1:
+                    kept.clear()
+                kept.append(Happened(sequence, time, kind, _is(dict, json.loads(facts))))
+        return kept
 
     def has_flag(self, name: str) -> bool:
         """Whether a flag was set when last committed."""
         with self._errors("read"):
             return self._db.execute("SELECT 1 FROM flags WHERE name = ?", (name,)).fetchone() is not None
 
-    def set_flag(self, name: str, *, on: bool) -> None:
-        """Set a flag, or take it away."""
-        query = "INSERT OR IGNORE INTO flags VALUES (?)" if on else "DELETE FROM flags WHERE name = ?"
-        with self._errors("write"):
-            self._db.execute(query, (name,))
-
     def ports(self) -> dict[str, str]:
         """Give the ports on which each jail that ever had a ban bans, as they were committed."""
         with self._errors("read"):
-            return dict(self._db.execute("SELECT jail, ports FROM ports").fetchall())
+            return {
+                _is(str, jail): _is(str, ports) for jail, ports in self._db.execute("SELECT jail, ports FROM ports")
+            }
 
     def commit(
         self,
         *,
-        bans: Iterable[Ban] = (),
+        bans: Iterable[Ban | Lifted] = (),
         lifted: Iterable[Lifted] = (),
         counts: Mapping[str, Counts] | None = None,
         positions: Mapping[str, Position] | None = None,
         ports: Mapping[str, str] | None = None,
         events: Sequence[Happened] = (),
+        flags: Mapping[str, bool] | None = None,
     ) -> None:
-        """Commit all of it, or nothing. A ban that is known already, as after a replay, stays as it is."""
+        """Commit all of it, or nothing. A ban that is known already, as after a replay, stays as it is.
+
+        What happened to an address is told in its order: what is lifted is what was banned before it.
+        """
         with self._errors("write"), self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
-                f"INSERT OR IGNORE INTO bans ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",  # noqa: S608 - constants
-                map(_row, bans),
-            )
-            self._db.executemany(
-                "UPDATE bans SET lifted = ?, reason = ? WHERE jail = ? AND address = ? AND lifted IS NULL",
-                ((item.time, item.reason, item.jail, str(item.address)) for item in lifted),
-            )
+            for item in chain(bans, lifted):
+                if isinstance(item, Ban):
+                    self._db.execute(_INSERT, _row(item))
+                else:
+                    self._db.execute(_LIFT, (item.time, item.reason, item.jail, str(item.address)))
+            for name, on in (flags or {}).items():
+                self._db.execute(_SET_FLAG if on else _TAKE_FLAG, (name,))
             for jail, changed in (counts or {}).items():
                 self._remember("windows", jail, changed.windows)
                 self._remember("sessions", jail, changed.sessions)
@@ -272,8 +289,15 @@ def _ban(row: Sequence[Any]) -> Ban:
     )
 
 
+def _is(kind: type, value: Any) -> Any:  # noqa: ANN401 - whatever SQLite has
+    """Give the value of a column, of whose type SQLite promises nothing. Raises TypeError."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r:.100} is no {kind}")
+    return value
+
+
 class _Translate:
-    """Turn SQLite's errors into ours."""
+    """Turn SQLite's errors into ours, and what can't have been written by us into DamagedError."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -283,10 +307,14 @@ class _Translate:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, sqlite3.Error):
-            raise HistoryError(f"{self._what}: {error}") from error
+            # what it can't decode is an OperationalError without a code; those with one are of the disk, or of others
+            damaged = type(error) is sqlite3.DatabaseError or not hasattr(error, "sqlite_errorcode")
+            raise (DamagedError if damaged else HistoryError)(f"{self._what}: {error}") from error
+        if isinstance(error, (ValueError, TypeError)):
+            raise DamagedError(f"{self._what}: {error}") from error
 
 
-def _set_aside(path: Path) -> Path:
+def set_aside(path: Path) -> Path:
     """Move a damaged database out of the way, so that the agent can start; nothing is deleted."""
     number = 1
     while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():

@@ -66,14 +66,22 @@ class Journal:
                 self._reader.add_match(f"SYSLOG_IDENTIFIER={identifier}")
 
     def seek(self, position: str) -> bool:
-        """Go on behind the entry at `position`; False if it is gone, and reading goes on with the next that is left."""
-        self._reader.seek_cursor(position)
-        if not self._reader._next():
+        """Go on behind the entry at `position`; False if it is gone, and reading goes on with the next that is left.
+
+        Raises JournalError.
+        """
+        try:
+            self._reader.seek_cursor(position)
+            if not self._reader._next():
+                return False
+            if self._reader.test_cursor(position):
+                self.position = position
+                return True
+            self._reader.seek_cursor(position)  # to the one that is now next
+        except ValueError:  # it is no cursor
             return False
-        if self._reader.test_cursor(position):
-            self.position = position
-            return True
-        self._reader.seek_cursor(position)  # to the one that is now next
+        except OSError as error:
+            raise _unreadable(error) from error
         return False
 
     def seek_time(self, since: int) -> None:
@@ -95,15 +103,18 @@ class Journal:
                         passed.append((self._entry(message), hits))
                 except KeyError:  # it has no MESSAGE
                     continue
-                except OSError:
+                except (OSError, ValueError):  # ValueError: a uid that is no number
                     damaged += 1
+            all_read = read < limit
             if read:
                 self.position, self._time = reader._get_cursor(), reader._get_realtime()
         except OSError as error:
-            damaged += 1
+            damaged, all_read = damaged + 1, False
             if not read:
-                raise JournalError(f"cannot read the journal: {error.strerror}; see: journalctl --verify") from error
-        return Batch(passed, read, self.position, self._time, all_read=read < limit, damaged=damaged)
+                raise _unreadable(error) from error
+            if passed:  # where the reader stands is not known; what passed must not be counted again
+                self.position, self._time = passed[-1][0].position, passed[-1][0].time
+        return Batch(passed, read, self.position, self._time, all_read, damaged)
 
     async def follow(self, sift: Callable[[bytes], Sequence[int]]) -> AsyncIterator[Batch]:
         """Read for ever; asleep while the journal is silent, watchful for some seconds after an entry that passed.
@@ -194,11 +205,15 @@ class Journal:
         """Whether the entry before the one at `position`, in the same stdout stream, was cut at journald's LineMax=."""
         if self._streams is None:
             self._streams = _open(self._directory)
+            self._streams.fileno()  # from now on it hears of new files
         reader = self._streams
+        reader.process()
         reader.flush_matches()
         reader.add_match(f"_STREAM_ID={stream}")
         reader.seek_cursor(position)
-        if not reader._next() or not reader._previous():
+        if not reader._next() or not reader.test_cursor(position):
+            return True  # what can't be looked at is not trusted
+        if not reader._previous():
             return False
         try:
             return reader._get("_LINE_BREAK") == b"line-max"
@@ -209,6 +224,10 @@ class Journal:
         """Give the seconds after which libsystemd wants to look by itself; None: never (-1, inotify works)."""
         milliseconds = self._reader.get_timeout_ms()
         return None if milliseconds < 0 else milliseconds / 1000
+
+
+def _unreadable(error: OSError) -> JournalError:
+    return JournalError(f"cannot read the journal: {error.strerror}; see: journalctl --verify")
 
 
 def _is_glob(unit: str) -> bool:

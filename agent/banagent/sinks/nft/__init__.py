@@ -3,6 +3,6 @@
 
 from banagent.sinks.nft.changes import Change
 from banagent.sinks.nft.firewall import Firewall
-from banagent.sinks.nft.skeleton import Ports
+from banagent.sinks.nft.skeleton import Ports, is_jail
 
-__all__ = ["Change", "Firewall", "Ports"]
+__all__ = ["Change", "Firewall", "Ports", "is_jail"]
