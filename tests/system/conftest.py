@@ -25,11 +25,18 @@ class Boot(Protocol):
     def __call__(self, base: Root | None = None, *, binds: Mapping[Path, str] | None = None) -> Machine: ...
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let no timeout hit the making of a root, which takes minutes the first time; Machine has its own for booting."""
+    """Let no timeout hit the making of a root, which takes minutes the first time; Machine has its own for booting.
+
+    Each Debian has a worker of its own: all of them one after the other would take too long.
+    """
     for item in items:
-        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(120, func_only=True))
+        if Path(__file__).parent in item.path.parents and isinstance(item, pytest.Function):
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(120, func_only=True))
+            if hasattr(item, "callspec") and "root" in item.callspec.params:
+                item.add_marker(pytest.mark.xdist_group(f"system-{item.callspec.params['root']}"))
 
 
 @pytest.fixture(scope="session", params=os.environ.get("BANAGENT_SUITES", " ".join(SUITES)).split())

@@ -7,6 +7,7 @@ about that: the kernel soon gives it to somebody else's.
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,4 +74,10 @@ def _descriptors() -> Iterator[str]:
 
 
 def _numbers(file: Path) -> list[int]:
-    return [int(line) for line in file.read_text().split()]
+    """Give the PIDs in a cgroup; none if it has gone in this moment."""
+    try:
+        return [int(line) for line in file.read_text().split()]
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return []
+        raise

@@ -192,7 +192,8 @@ class Machine:
         """Give the entries that fit: `FIELD=VALUE` matches, those of a unit, those after the cursor `after`."""
         self.run(["journalctl", "--sync"])
         found = self.run(_journalctl(matches, unit, after)).stdout
-        return [json.loads(line) for line in found.splitlines()]
+        entries: list[Fields] = [json.loads(line) for line in found.splitlines()]
+        return [entry for entry in entries if entry["__CURSOR"] != after]
 
     def cursor(self) -> str:
         """Give the cursor of the newest entry."""
@@ -215,7 +216,7 @@ class Machine:
             try:
                 for line in journalctl.stdout:
                     fields: Fields = json.loads(line)
-                    if fits(fields):
+                    if fields["__CURSOR"] != after and fits(fields):
                         return fields
             finally:
                 _end(journalctl)
@@ -298,10 +299,11 @@ def _end(process: subprocess.Popen[Any]) -> None:
         process.wait()
 
 
-def _journalctl(matches: Sequence[str], unit: str | None, after: str | None) -> list[str]:
+def _journalctl(matches: Sequence[str], unit: str | None, begin: str | None) -> list[str]:
     options = [f"--unit={unit}"] if unit else []
-    if after:
-        options.append(f"--after-cursor={after}")
+    if begin:
+        # not --after-cursor: if the entry there does not match, systemd 252 leaves out the first that does
+        options.append(f"--cursor={begin}")
     return ["journalctl", "--quiet", "--all", "--output=json", *options, *matches]
 
 
