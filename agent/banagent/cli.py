@@ -17,9 +17,15 @@ from banagent.verbs.terminal import Terminal, terminal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TextIO
+    from typing import Protocol, TextIO
 
     from banagent.verbs import Said, Verb
+
+    class _Add(Protocol):
+        """Add a verb with its summary."""
+
+        def __call__(self, name: str, verb: Verb, summary: str) -> argparse.ArgumentParser: ...
+
 
 __all__ = ["DONE", "NOT_PERMITTED", "NOT_RUNNING", "REFUSED", "USAGE", "main", "parser"]
 
@@ -73,15 +79,6 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     _add_telling(add)
     _add_others(add)
     return {"": top, **verbs.choices}
-
-
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class _Add(Protocol):
-        """Add a verb with its summary."""
-
-        def __call__(self, name: str, verb: Verb, summary: str) -> argparse.ArgumentParser: ...
 
 
 class _Formatter(argparse.HelpFormatter):

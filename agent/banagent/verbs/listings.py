@@ -60,7 +60,11 @@ def events(arguments: Namespace, terminal: Terminal) -> Said:
         begin = arguments.since
         if begin is None and not follow:
             begin = _first(connected)
-        portions = _counted(listing(connected, "Events", "events", since=begin, follow=follow))
+        portions: Iterable[list[dict[str, Any]]] = _counted(
+            listing(connected, "Events", "events", since=begin, follow=follow)
+        )
+        if not follow:
+            portions = list(portions)  # the agent does not wait for a pager
         found = False
         for text in lines(portions, arguments) if wants_json(arguments) else _events(portions, terminal):
             found = True

@@ -27,15 +27,14 @@ def dump(value: object, arguments: Namespace) -> str:
 
 
 def array(portions: Iterable[list[Any]], arguments: Namespace) -> Said:
-    """Give a listing as one array, a portion at a time; the status is that of a search."""
-    begun = False
-    for portion in portions:
-        if portion:
-            items = ",\n".join(dump(item, arguments) for item in portion)
-            yield f"{',' if begun else '['}{items}"
-            begun = True
-    yield "]" if begun else "[]"
-    return DONE if begun else REFUSED
+    """Give a listing as one array; the status is that of a search.
+
+    All of it is taken before any is given: the agent does not wait for somebody who looks at it in a pager.
+    """
+    pieces = [",\n".join(dump(item, arguments) for item in portion) for portion in portions if portion]
+    joined = ",\n".join(pieces)
+    yield f"[{joined}]"
+    return DONE if pieces else REFUSED
 
 
 def lines(portions: Iterable[list[Any]], arguments: Namespace) -> Generator[str, None, None]:
