@@ -126,7 +126,7 @@ def test_an_unbanned_address_begins_anew(tmp_path: Path, journald: Journald, net
         agent.wait_for("banned")
         assert call(tmp_path, "Unban", addresses=[ATTACKER], jail="sshd") == {"lifted": 1}
         sshd(ATTACKER, 2)
-        agent.told("5 failures and 1 bans")
+        agent.told("5 failures and 1 ban ")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_what_it_tells_systemd(tmp_path: Path, journald: Journald, network: Netw
         agent.told(r"^STATUS=0 bans .*; reading live$")
         agent.told("^WATCHDOG=1$")
         sshd(ATTACKER)
-        agent.told(r"^STATUS=1 bans stand; 3 failures and 1 bans since the start; reading live$")
+        agent.told(r"^STATUS=1 ban stands; 3 failures and 1 ban since the start; reading live$")
         agent.process.send_signal(signal.SIGHUP)
         agent.told(r"^RELOADING=1\nMONOTONIC_USEC=\d+$")
         agent.wait_for("reloaded jails=sshd")
@@ -76,7 +76,7 @@ def test_a_restart_in_the_middle_of_a_count_loses_nothing(
         with running(tmp_path, journald, network) as agent:
             agent.told("READY=1")
             sshd(ATTACKER, 1)
-            agent.told("1 failures")
+            agent.told("1 failure ")
             agent.end(end)
         assert number < 2
     with running(tmp_path, journald, network) as agent:
@@ -324,7 +324,7 @@ def test_a_position_of_a_time_to_come(tmp_path: Path, journald: Journald, networ
     with running(tmp_path, journald, network) as agent:
         agent.told("READY=1")
         sshd(ATTACKER, 1)
-        agent.told("1 failures")
+        agent.told("1 failure ")
         agent.end()
     with sqlite3.connect(tmp_path / "state" / "history.db") as db:
         cursor = "s=" + "a" * 32 + ";i=99;b=" + "b" * 32 + f";m=99;t={(1 << 52):x};x=1"

@@ -308,7 +308,11 @@ class Answers:
         jail = parameters["jail"] or MANUAL
         self._known(parameters["jail"])
         if agent.enforcer.off:
-            raise Error("Protected", address="", reason="the agent is off; turn it on first: banagent on")
+            raise Error(
+                "Protected",
+                address=", ".join(parameters["addresses"][:3]),
+                reason="the agent is off; turn it on first: banagent on",
+            )
         networks = _networks(parameters["addresses"])
         never = agent.pipeline.never(jail)
         caller = None if parameters["caller"] is None else _caller(parameters["caller"])

@@ -336,11 +336,12 @@ class _Agent:
 
     def _tell(self, state: str = "") -> None:
         """Tell systemd how things are, in a sentence."""
-        stand = "would stand" if self.dry_run else "stand"
+        bans, decided, failures = len(self.enforcer.standing()), self.enforcer.decided, self.pipeline.failures
+        stand = "would stand" if self.dry_run else "stands" if bans == 1 else "stand"
         words = [
-            f"{len(self.enforcer.standing())} bans {stand}",
-            f"{self.pipeline.failures} failures and {self.enforcer.decided} bans since the start",
-            "reading live" if self.live else "catching up",
+            f"{_number(bans, 'ban')} {stand}",
+            f"{_number(failures, 'failure')} and {_number(decided, 'ban')} since the start",
+            "OFF, nothing is banned" if self.enforcer.off else "reading live" if self.live else "catching up",
         ]
         if self.enforcer.troubles:
             words.append("TROUBLE, see the log")
@@ -374,6 +375,10 @@ def _reserve(directory: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _number(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _group(name: str) -> int | None:

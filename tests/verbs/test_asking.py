@@ -60,8 +60,8 @@ def test_status_says_what_is_well(prompt: Prompt) -> None:
         ({"dry_run": True}, "dry run: the agent says what it would ban, and bans nobody", "only watches"),
         ({"jails": []}, "jails: none is enabled, so nobody is banned; see banagent.toml(5)", "not all is well"),
         (
-            {"attention": [{"subject": "firewall", "text": "refused", "since": ago(minutes=12, seconds=1)}]},
-            "firewall: refused (for 12m",
+            {"attention": [{"subject": "firewall", "text": "refused", "since": ago(days=12, hours=1)}]},
+            "firewall: refused (for 12d",
             "runs, but not all is well",
         ),
         ({"jails": [jail("web", state="failed", reason="why")]}, "jail web: failed: why", "not all is well"),

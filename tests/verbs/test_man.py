@@ -53,10 +53,11 @@ def scene(agent: Answering) -> Answering:
             comment="scans",
         ),
     ]
-    nginx = jail(
-        "nginx-http-auth", state="failed", reason="/var/log/nginx/error.log: Permission denied", ports=["80", "443"]
-    )
-    zero = dict.fromkeys(("failures", "failures_total", "bans", "bans_total"), 0)
+    full = {
+        "subject": "history",
+        "text": "cannot write the history: database or disk is full",
+        "since": ago(hours=2, minutes=5, seconds=30),
+    }
     sshd = jail("sshd", bantime=86_400, bans=2)
     read = ago(seconds=0)
     agent.replies |= {
@@ -64,7 +65,8 @@ def scene(agent: Answering) -> Answering:
             version=__version__,
             bans=3,
             latest=latest,
-            jails=[nginx | zero, sshd],
+            attention=[full],
+            jails=[sshd],
             read=read,
             start=ago(days=3, hours=4),
         ),

@@ -85,7 +85,7 @@ def test_offline_under_an_agent_that_hangs(  # noqa: PLR0917 - fixtures
     with running(tmp_path, journald, network) as agent, network.host.listening(PORT):
         agent.told("READY=1")
         sshd(ATTACKER)
-        agent.told("^STATUS=1 bans stand")  # said after it is in the history
+        agent.told("^STATUS=1 ban stands")  # said after it is in the history
         agent.process.send_signal(signal.SIGSTOP)
         with network.host.entered():
             said = prompt("unban", "--offline", ATTACKER)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+MANUAL: Final = "manual"  # see banagent.enforce
 NAME_IS: Final = "must begin with a small letter, then at most 63 of a-z, 0-9, _ and -"
 PORTS_ARE: Final = 'a list such as ["ssh", 2222, "8000-8100"], or "all"'
 _PORT_IS: Final = 'must be a number from 1 to 65535, a range such as "8000-8100" or the name of a service'
@@ -54,6 +55,8 @@ def name(value: object) -> str:
     """Give the name of a jail, a filter or a pattern."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise ValueError(NAME_IS)
+    if value == MANUAL:
+        raise ValueError(f"can't be {MANUAL}: that is the jail of bans by hand")
     return value
 
 

@@ -58,6 +58,7 @@ class Journal:
         self._streams: _reader._Reader | None = None
         self.position: str | None = None
         self._time = 0
+        self._since = 0
         if all(item.identifiers or not any(map(_is_glob, item.units)) for item in filters):
             for unit in sorted({unit for item in filters for unit in item.units if not _is_glob(unit)}):
                 self._reader.add_match(f"_SYSTEMD_UNIT={unit}")
@@ -75,7 +76,7 @@ class Journal:
             if not self._reader._next():
                 return False
             if self._reader.test_cursor(position):
-                self.position = position
+                self.position, self._time = position, self._reader._get_realtime()
                 return True
             self._reader.seek_cursor(position)  # to the one that is now next
         except ValueError:  # it is no cursor
@@ -86,6 +87,7 @@ class Journal:
 
     def seek_time(self, since: int) -> None:
         """Begin with the first entry at or after `since`, in µs since the epoch."""
+        self._since = since
         self._reader.seek_realtime(since)
 
     def read(self, sift: Callable[[bytes], Sequence[int]], limit: int = SLICE) -> Batch:
@@ -135,6 +137,9 @@ class Journal:
         try:
             while True:
                 batch = self.read(sift)
+                if not batch.read:
+                    self._look_again()
+                    batch = self.read(sift)
                 if batch.entries:
                     alert_until = loop.time() + ALERT
                 if batch.read or not told:
@@ -219,6 +224,17 @@ class Journal:
             return reader._get("_LINE_BREAK") == b"line-max"
         except KeyError:
             return False
+
+    def _look_again(self) -> None:
+        """Make libsystemd look at the end of the files again.
+
+        It skips a file whose number of entries is what it was when the end was reached. But journald counts an entry
+        before it links it to its fields, and who looks for matches in between would not see it until the next comes.
+        """
+        if self.position is None:
+            self._reader.seek_realtime(self._since)
+        else:
+            self.seek(self.position)
 
     def _timeout(self) -> float | None:
         """Give the seconds after which libsystemd wants to look by itself; None: never (-1, inotify works)."""
