@@ -176,7 +176,7 @@ def test_off_and_on(tmp_path: Path, journald: Journald, network: Network, sshd: 
         assert call(tmp_path, "Status")["state"] == "off"
         agent.end(signal.SIGKILL)
     with running(tmp_path, journald, network) as agent, network.host.listening(PORT):
-        agent.told("reading live")
+        agent.told("OFF, nothing is banned")
         sshd(OTHER)
         journald.sync()
         assert call(tmp_path, "Status")["state"] == "off"
