@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from banagent.config import Config, JailConfig
     from banagent.control.service import Answer, Call, Handler
+    from banagent.core.events import Entry, Offence
     from banagent.enforce import Enforcer
     from banagent.pipeline import Pipeline
     from banagent.sinks.history import History, Record
@@ -238,18 +239,8 @@ class Answers:
                     if entry.time > end:
                         return list(found)
                     for jail, offence in pipeline.offences(entry, hits):
-                        if address.covers(pipeline.never(jail).subject(offence.address)) or _touches(
-                            pipeline.never(jail).subject(offence.address), address
-                        ):
-                            found.append(
-                                {
-                                    "time": timestamp(entry.time),
-                                    "position": entry.position,
-                                    "jail": jail,
-                                    "pattern": offence.pattern,
-                                    "message": entry.message.decode("utf-8", "replace")[:LONGEST_MESSAGE],
-                                },
-                            )
+                        if _touches(pipeline.never(jail).subject(offence.address), address):
+                            found.append(_counted(entry, jail, offence))
                 await asyncio.sleep(0)
         finally:
             journal.close()
@@ -466,6 +457,16 @@ def _ports(ports: tuple[tuple[int, int], ...] | None) -> list[str] | None:
 
 def _stands(item: Record, standing: set[tuple[str, Network]]) -> bool:
     return item.lifted is None and (item.ban.jail, item.ban.address) in standing
+
+
+def _counted(entry: Entry, jail: str, offence: Offence) -> dict[str, Any]:
+    return {
+        "time": timestamp(entry.time),
+        "position": entry.position,
+        "jail": jail,
+        "pattern": offence.pattern,
+        "message": entry.message.decode("utf-8", "replace")[:LONGEST_MESSAGE],
+    }
 
 
 def _touches(one: Network, other: Network) -> bool:

@@ -158,14 +158,13 @@ class Enforcer:
         former, self._ports = self._ports, {MANUAL: None, **ports}
         if self._dry:
             return
+        firewall: Firewall | None = None
         try:
             firewall = self._open()
-            try:
-                firewall.restore([*self.standing(), *self._unknown], self._clock())
-            except FirewallError:
-                firewall.close()
-                raise
+            firewall.restore([*self.standing(), *self._unknown], self._clock())
         except FirewallError:
+            if firewall is not None:
+                firewall.close()
             self._ports = former
             raise
         if self._firewall is not None:

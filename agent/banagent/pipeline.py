@@ -57,7 +57,7 @@ class Pipeline:
 
     def offences(self, entry: Entry, hits: Sequence[int]) -> list[tuple[str, Offence]]:
         """Give what an entry tells, by jail; nothing is counted."""
-        return list(self._recogniser.offences(entry, hits))
+        return self._recogniser.offences(entry, hits)
 
     def handle(self, batch: Batch) -> None:
         """Decide about a batch of entries, and have it enforced."""
