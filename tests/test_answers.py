@@ -180,7 +180,7 @@ def test_off_and_on(tmp_path: Path, journald: Journald, network: Network, sshd: 
         sshd(OTHER)
         journald.sync()
         assert call(tmp_path, "Status")["state"] == "off"
-        assert refused(tmp_path, "Ban", addresses=[OTHER])[0] == "Protected"
+        assert refused(tmp_path, "Ban", addresses=[OTHER]) == ("TurnedOff", {})
         call(tmp_path, "On")
         sshd(ATTACKER)
         agent.wait_for(f"banned .*address={ATTACKER}")
@@ -227,9 +227,16 @@ def test_reload(tmp_path: Path, journald: Journald, network: Network, sshd: Any)
         assert call(tmp_path, "Reload") == {"jails": ["sshd"]}
         sshd(ATTACKER, 1)
         agent.wait_for("banned .*bantime=60 failures=3")
-        settings = {s["key"]: (s["value"], s["file"]) for s in call(tmp_path, "GetConfig")["settings"]}
-        assert settings["jails.sshd.bantime"] == ("60", str(file))
-        assert settings["jails.sshd.maxretry"] == ("3", str(file))
+        settings = {item.pop("key"): item for item in call(tmp_path, "GetConfig")["settings"]}
+        for number, (name, value, default) in enumerate((("maxretry", "3", "5"), ("bantime", "60", '"1h"')), start=3):
+            replaces = {"value": default, "file": None, "line": None}
+            assert settings[f"jails.sshd.{name}"] == {
+                "value": value,
+                "file": str(file),
+                "line": number,
+                "replaces": replaces,
+            }
+        assert settings["jails.sshd.filter"] == {"value": '"sshd"', "file": None, "line": None, "replaces": None}
 
 
 def test_events_over_a_kill(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:

@@ -9,6 +9,7 @@ import re
 import shlex
 import signal
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -20,11 +21,11 @@ from banagent import cli, config, daemon, log
 from banagent.config import filters, keys, toml
 from banagent.config.table import Values, rows
 from banagent.control import client
-from banagent.core import duration, recognise, session
+from banagent.core import duration, links, recognise, session
 from banagent.core.address import parse_address
 from banagent.core.bans import Bans
 from banagent.core.events import SECOND, Entry, Offence
-from banagent.core.filter import MODES, PROVENANCES, SESSIONS, Filter
+from banagent.core.filter import FORMATS, MODES, PROVENANCES, SESSIONS, SOURCES, Filter
 from banagent.core.jail import Jail, Rule
 from banagent.core.never import Never
 from banagent.core.recognise import Recogniser, View
@@ -408,19 +409,20 @@ def test_keys_that_defaults_lack() -> None:
 
 def test_keys_that_are_refused() -> None:
     section = named("banagent.toml.5", "What is said of mistakes", "Ic")
-    defaults = {key.name for key in keys.DEFAULTS.keys if key.since == "never"} - {"filter"}
+    misplaced = {"filter", *(key.name for key in keys.OF_FILTER)}
+    defaults = {key.name for key in keys.DEFAULTS.keys if key.since == "never"} - misplaced
     jails = {key.name for key in keys.JAILS.keys if key.since == "never"}
     assert section.keys() == defaults == jails
 
 
 def filter_keys() -> dict[str, Item]:
-    """Give what the page says of each key of a filter; what a pattern that is ignored has is told in a sentence."""
+    """Give what the page says of each key of a filter; what tables have that are like others is told in a sentence."""
     page = "banagent-filter.5"
     found = named(page, "The file", "Ic")
-    for section, table in (("Patterns", "failregex."), ("Samples", "failregex.samples.")):
+    for section, table in (("Patterns", "failregex."), ("Samples", "failregex.samples."), ("Sequences", "sequence.")):
         found |= {table + name: item for name, item in named(page, section, "Ic").items()}
     text = (ROOT / "man" / page).read_text()
-    for table in ("ignoreregex", "nomatch"):
+    for table in ("link", "ignoreregex", "nomatch"):
         _, _, sentence = text.partition(f".Pp\nA{'n' if table == 'ignoreregex' else ''}\n.Ql [[{table}]]\nhas\n")
         names = re.findall(r"^\.Ic (\w+)", sentence.partition(".Pp")[0].partition(".Ss")[0], re.MULTILINE)
         found |= {f"{table}.{name}": Item("", 1, name, "Required.") for name in names}
@@ -429,9 +431,9 @@ def filter_keys() -> dict[str, Item]:
 
 def test_keys_of_a_filter() -> None:
     coded = {name for name, _ in now(filters.FILE)}
-    ignored = {name for name in coded if name.startswith("ignoreregex.samples.")}
-    assert filter_keys().keys() == coded - ignored
-    assert {name.replace("ignoreregex", "failregex") for name in ignored} < coded
+    alike = {name for name in coded if name.startswith(("ignoreregex.samples.", "link.samples."))}
+    assert filter_keys().keys() == coded - alike
+    assert {f"failregex.{name.partition('.')[2]}" for name in alike} < coded
 
 
 def keys_with_items() -> Iterator[tuple[str, Key[object], Item]]:
@@ -462,7 +464,8 @@ def default_as_told(key: Key[object]) -> str | None:
 @pytest.mark.parametrize(("key", "item"), EXPLAINED)
 def test_default_of_a_key(key: Key[object], item: Item) -> None:
     told = re.search(r"The default is\n\.Cm (.+?)(?: [.;,])?$", item.text, re.MULTILINE)
-    assert (told and told[1]) == default_as_told(key)
+    of_filter = item.section == "Keys" and key in keys.OF_FILTER  # then it is the filter's
+    assert (told and told[1]) == (None if of_filter else default_as_told(key))
 
 
 @pytest.mark.parametrize(("key", "item"), EXPLAINED)
@@ -476,16 +479,20 @@ def test_a_key_that_is_required(key: Key[object], item: Item) -> None:
         (documented_keys()["mode"], MODES),
         (filter_keys()["failregex.mode"], MODES),
         (filter_keys()["provenance"], PROVENANCES),
+        (filter_keys()["formats"], FORMATS),
+        (filter_keys()["source"], SOURCES),
+        (documented_keys()["source"], SOURCES),
     ],
-    ids=["mode", "failregex.mode", "provenance"],
+    ids=["mode", "failregex.mode", "provenance", "formats", "filter's source", "jail's source"],
 )
 def test_words_of_a_choice(item: Item, words: Iterable[str]) -> None:
-    assert set(re.findall(r"Cm (\w+)", item.text)) == set(words)
+    listed = re.findall(r"Cm ([a-z].*)", item.text)
+    assert {word for line in listed for word in re.findall(r"[a-z-]+", line)} == set(words)
 
 
 def test_sessions() -> None:
     assert [f"\\(dq{word}\\(dq" for word in SESSIONS] == re.findall(
-        r"^\.Cm (\S+)", filter_keys()["session"].text, re.MULTILINE
+        r"^\.It Cm (\S+)", filter_keys()["session"].text, re.MULTILINE
     )
 
 
@@ -505,6 +512,7 @@ def test_units_of_time() -> None:
         ("banagent-filter.5", f"at most {filters.MAX_STEPS} steps"),
         ("banagent-filter.5", f"first {recognise.LONGEST} bytes"),
         ("banagent-filter.5", f"{session.LIFETIME // SECOND // 60} minutes after its last line"),
+        ("banagent-filter.5", f"more than {links.LIMIT} of them"),
         ("banagent.toml.5", f"{toml.MAX_BYTES >> 20} MiB"),
         ("banagent.toml.5", f"{duration.LONGEST // duration.YEAR} years"),
         ("banagent.8", f"every {daemon.CHECKPOINT:.0f} seconds while entries arrive"),
@@ -542,26 +550,33 @@ def test_toml_is_taken(block: Block, scratch: Path) -> None:
         (example,) = (jail.filter for jail in taken.jails if jail.name == "example")
         check_samples(example)
     else:
-        assert any(str(path) in jail.origins.values() for jail in taken.jails)
+        assert any(origin.file == str(path) for jail in taken.jails for origin in jail.origins.values())
 
 
 def check_samples(example: Filter) -> None:
     assert example.nomatch
-    for pattern in example.failregexes:
+    for pattern in (*example.failregexes, *example.links):
         assert pattern.samples
         for sample in pattern.samples:
             offence = recognised(example, pattern.mode, sample.line)
             assert offence is not None
-            assert sample.address is not None
-            assert offence.address == parse_address(sample.address)
-            assert (offence.pattern, offence.user, offence.times) == (pattern.name, sample.user, sample.count)
+            assert offence.address == (sample.address and parse_address(sample.address))
+            times = sample.count if pattern in example.failregexes else 0
+            assert (offence.pattern, offence.user, offence.times) == (pattern.name, sample.user, times)
     assert [line.line for line in example.nomatch if recognised(example, "aggressive", line.line)] == []
+    assert bool(example.links) == bool(example.sequences)
+    for sequence in example.sequences:
+        jail = Jail("jail", Rule(3600, sequence.failures, None, sessions=True, links=True), Never(), Bans())
+        offences = [recognised(example, "aggressive", line) for line in sequence.lines]
+        bans = [ban for ban in map(jail.consider, filter(None, offences)) if ban is not None]
+        assert [(str(ban.address), ban.user) for ban in bans] == [(sequence.address, sequence.user)]
 
 
 def recognised(item: Filter, mode: str, line: str, pid: int = 1) -> Offence | None:
     """Give what a filter makes of a line that one of its units wrote."""
-    recogniser = Recogniser({"jail": View(item, mode)})
-    entry = Entry(SECOND, line.encode(), "", item.uids[0], item.units[0], None, pid)
+    mine = replace(item, units=("any.service",), uids=(0,))
+    recogniser = Recogniser({"jail": View(mine, mode)})
+    entry = Entry(SECOND, line.encode(), "", 0, "any.service", None, pid)
     return dict(recogniser.offences(entry, recogniser.sift(entry.message))).get("jail")
 
 
@@ -699,8 +714,8 @@ def test_commands_are_found_where_they_are_named(place: str, command: str) -> No
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
+    assert [link for link in targets if not (ROOT / link).exists()] == []
 
 
 def test_rooms_are_those_of_the_source() -> None:

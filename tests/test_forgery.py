@@ -11,10 +11,12 @@ import pytest
 
 from banagent.config import load
 from banagent.core.bans import Bans
+from banagent.core.events import JOURNAL
 from banagent.core.never import Host
 from banagent.enforce import Enforcer
 from banagent.pipeline import Pipeline
 from banagent.sinks.history import History
+from banagent.sinks.trail import Trail
 from banagent.sources.journal import Journal
 from bed.journald import Journald, service, session, user_unit
 
@@ -33,12 +35,12 @@ def judge(path: Path) -> tuple[list[Entry], list[str]]:
     """Read a journal as the agent does, with its own configuration; give the entries read and who is banned."""
     history = History(None)
     enforcer = Enforcer(Bans(), history, lambda: time.time_ns() // 1000, dry=True)
-    pipeline = Pipeline(load(), Host(), history, enforcer)
+    pipeline = Pipeline(load(), Host(), history, enforcer, choose=lambda _: frozenset({JOURNAL}), trail=Trail(None))
     (config,) = pipeline.configs.values()
     journal = Journal([config.filter], path)
     journal.seek_time(0)
     entries: list[Entry] = []
-    while (batch := journal.read(pipeline.sift)).read:
+    while (batch := journal.read(pipeline.sift())).read:
         entries += [entry for entry, _ in batch.entries]
         pipeline.handle(batch)
     journal.close()

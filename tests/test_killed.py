@@ -8,33 +8,82 @@ import random
 import signal
 import time
 import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import structlog
 
-from banagent.config import Config, load
+from banagent.config import Config, JailConfig, load
 from banagent.core.bans import Bans
-from banagent.core.events import SECOND
+from banagent.core.events import FILES, JOURNAL, SECOND
 from banagent.core.never import Host
 from banagent.enforce import Enforcer
 from banagent.pipeline import LATE, Pipeline
 from banagent.sinks.history import History
 from banagent.sinks.nft import Firewall
+from banagent.sinks.trail import Trail
+from banagent.sources import lines
 from banagent.sources.journal import Journal
+from banagent.sources.logfile import LogFile
 from bed.journald import make_journal
 from bed.netns import Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from banagent.sources.batch import Batch
 
 pytestmark = pytest.mark.kernel
 
 SEEDS: Final = 200
 ENTRIES: Final = 600
 SPAN: Final = 1200  # seconds that the attack lasts; it ends now, so the last bans stand and the others have ended
-CONFIG: Final = "[jails.sshd]\nmaxretry = 3\nfindtime = 120\nbantime = 150\n"
+CONFIG: Final = """
+[defaults]
+maxretry = 3
+findtime = 120
+bantime = 150
+[jails.sshd]
+enabled = true
+[jails.stubborn]
+enabled = true
+filter = "sshd"
+maxretry = 5
+findtime = 300
+[jails.directory]
+enabled = true
+[jails.shop]
+enabled = true
+logpath = ["%(logs)s/shop.log", "%(logs)s/other.log"]
+"""
+# an address in one line, the user in another, the failure in a third, which may come first
+DIRECTORY: Final = r"""
+description = "slapd"
+units = ["slapd.service"]
+identifiers = ["slapd"]
+session = "id"
+[[link]]
+name = "accept"
+regex = '^conn=(?P<session>\d+) fd=\d+ ACCEPT from IP=<HOST> '
+[[link]]
+name = "bind"
+regex = '^conn=(?P<session>\d+) op=\d+ BIND dn="(?P<user>[^"]*)"'
+[[failregex]]
+name = "refused"
+regex = '^conn=(?P<session>\d+) op=\d+ RESULT tag=97 err=49 '
+"""
+SHOP: Final = r"""
+description = "a shop with a log file"
+identifiers = ["shop"]
+logpath = ["/var/log/shop.log"]
+[[failregex]]
+name = "login"
+regex = '^login of (?P<user>\S+) from <HOST> failed$'
+"""
+JAILS: Final = ("sshd", "stubborn", "directory", "shop")
 # where it is killed, and the how many-th time at most: each comes more often than that in every run
 POINTS: Final = {
     "entry": ENTRIES,
@@ -46,30 +95,68 @@ POINTS: Final = {
 
 
 def attack() -> Iterator[dict[str, Any]]:
-    """Give an attack by 25 addresses, several connections at a time, each failing in one of sshd's ways."""
+    """Give an attack by 25 addresses on two services, several connections at a time, each failing in many ways."""
     chance = random.Random(1)
     begin = time.time_ns() // 1000 - SPAN * SECOND
     for number in range(ENTRIES):
         who = chance.randrange(25)
         address = f"2001:db8:{who:x}::{chance.randrange(9)}" if who % 5 == 0 else f"203.0.113.{who}"
-        line = chance.choice(
-            (
-                f"Invalid user admin from {address} port 4000",
-                f"Failed password for invalid user admin from {address} port 4000 ssh2",
-                f"Failed password for root from {address} port 4000 ssh2",
-                f"Connection closed by authenticating user root {address} port 4000 [preauth]",
-                "Server listening on 0.0.0.0 port 22.",
-                f"message repeated 2 times: [ Failed password for root from {address} port 4000 ssh2]",
-            ),
-        )
+        if chance.random() < 0.5:
+            unit, pid, line = "ssh", 100 + who * 3 + chance.randrange(3), sshd_line(chance, address)
+        else:
+            unit, pid, line = "slapd", 99, slapd_line(chance, who, address)
         yield {
             "__REALTIME_TIMESTAMP": begin + number * SPAN * SECOND // ENTRIES,
             "MESSAGE": line,
-            "_SYSTEMD_UNIT": "ssh.service",
+            "_SYSTEMD_UNIT": f"{unit}.service",
             "_UID": 0,
-            "_PID": 100 + who * 3 + chance.randrange(3),
-            "SYSLOG_IDENTIFIER": "sshd",
+            "_PID": pid,
+            "SYSLOG_IDENTIFIER": {"ssh": "sshd"}.get(unit, unit),
         }
+
+
+def sshd_line(chance: random.Random, address: str) -> str:
+    return chance.choice(
+        (
+            f"Invalid user admin from {address} port 4000",
+            f"Failed password for invalid user admin from {address} port 4000 ssh2",
+            f"Failed password for root from {address} port 4000 ssh2",
+            f"Connection closed by authenticating user root {address} port 4000 [preauth]",
+            "Server listening on 0.0.0.0 port 22.",
+            f"message repeated 2 times: [ Failed password for root from {address} port 4000 ssh2]",
+        ),
+    )
+
+
+def slapd_line(chance: random.Random, who: int, address: str) -> str:
+    """Give a line of one of two connections of somebody, in no order, so that failures wait for their address."""
+    connection = who * 2 + chance.randrange(2)
+    peer = f"[{address}]:4000" if ":" in address else f"{address}:4000"
+    return chance.choice(
+        (
+            f"conn={connection} fd=14 ACCEPT from IP={peer} (IP=0.0.0.0:389)",
+            f'conn={connection} op=0 BIND dn="cn={who}" method=128',
+            f"conn={connection} op=0 RESULT tag=97 err=49 text=",
+            f"conn={connection} op=1 RESULT tag=97 err=49 text=",
+        ),
+    )
+
+
+def write_files(folder: Path) -> None:
+    """Write the shop's two log files; one of them was rotated."""
+    chance = random.Random(2)
+    folder.mkdir()
+    begin = time.time_ns() // 1000 - SPAN * SECOND
+    lines: dict[str, list[str]] = {"shop.log.1": [], "shop.log": [], "other.log": []}
+    for number in range(ENTRIES):
+        stamp = datetime.fromtimestamp((begin + number * SPAN * SECOND // ENTRIES) / SECOND, UTC).isoformat()
+        what = chance.choice(("login of root from 198.51.100.%d failed", "login of root from 198.51.100.%d succeeded"))
+        where = chance.choice(("shop.log.1" if number < ENTRIES // 2 else "shop.log", "other.log"))
+        # each attacker tries at one of the two, so that no ban depends on which is read first
+        who = chance.randrange(12) * 2 + (where == "other.log")
+        lines[where].append(f"{stamp} host shop[7]: {what % who}\n")
+    for name, written in lines.items():
+        (folder / name).write_text("".join(written))
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +166,13 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    file = tmp_path_factory.mktemp("config") / "banagent.toml"
-    file.write_text(CONFIG)
-    return load(config=file)
+    folder = tmp_path_factory.mktemp("config")
+    write_files(folder / "logs")
+    (folder / "filters").mkdir()
+    (folder / "filters" / "directory.toml").write_text(DIRECTORY)
+    (folder / "filters" / "shop.toml").write_text(SHOP)
+    (folder / "banagent.toml").write_text(CONFIG % {"logs": folder / "logs"})
+    return load(config=folder / "banagent.toml", filters=folder / "filters")
 
 
 class Bomb:
@@ -95,6 +186,49 @@ class Bomb:
             self.left -= 1
             if self.left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+def first_choice(jail: JailConfig) -> frozenset[str]:
+    return frozenset({FILES if jail.filter.logpath and jail.name == "shop" else JOURNAL})
+
+
+Counted = Callable[[Callable[[bytes], Any]], Callable[[bytes], Any]]
+
+
+class JournalAtHand:
+    """The journal, from where the last run left off."""
+
+    def __init__(self, pipeline: Pipeline, path: Path) -> None:
+        self._sift = pipeline.sift()
+        self._journal = Journal(pipeline.routes.filters(), path)
+        position = pipeline.position()
+        if position is None:
+            self._journal.seek_time(0)
+        else:
+            self._journal.seek(position.position)
+        self.close = self._journal.close
+
+    def read(self, counted: Counted, limit: int) -> Batch:
+        return self._journal.read(counted(self._sift), limit)
+
+
+class FileAtHand:
+    """A log file, likewise."""
+
+    def __init__(self, pipeline: Pipeline, path: str) -> None:
+        self._sift = pipeline.sift(path)
+        self._file = LogFile(path)
+        position = pipeline.position(path)
+        if position is None:
+            self._file.seek_time(0, time.time_ns() // 1000)
+        else:
+            assert self._file.resume(position.position)
+        assert not self._file.missed
+        self.close = self._file.close
+
+    def read(self, counted: Counted, limit: int) -> Batch:
+        lines.CHUNK = 200 * limit  # bytes, of lines that have at most 100  # type: ignore[misc]
+        return self._file.read(counted(self._sift), time.time_ns() // 1000)
 
 
 def live(config: Config, state: Path, path: Path, limit: int, passed: Callable[[str], None]) -> None:
@@ -114,31 +248,33 @@ def live(config: Config, state: Path, path: Path, limit: int, passed: Callable[[
     history = History(state / "history.db")
     around(history, "commit", "history")
     enforcer = Enforcer(Bans(), history, lambda: time.time_ns() // 1000, dry=False)
-    pipeline = Pipeline(config, Host(), history, enforcer)
-    enforcer.recall(pipeline.position.time - LATE if pipeline.position else 0)
+    pipeline = Pipeline(config, Host(), history, enforcer, choose=first_choice, trail=Trail(None))
+    enforcer.recall(pipeline.newest - LATE if pipeline.newest else 0)
     enforcer.restore({name: item.ports for name, item in pipeline.configs.items()})
     around(Firewall, "ban", "kernel")
     enforcer.expire()
-    (item,) = pipeline.configs.values()
-    reader = Journal([item.filter], path)
-    if pipeline.position:
-        assert reader.seek(pipeline.position.position)
-    else:
-        reader.seek_time(0)
-
-    def sift(message: bytes) -> Any:
-        passed("entry")
-        return pipeline.sift(message)
-
     chance = random.Random(limit)
-    while (batch := reader.read(sift, chance.randrange(1, limit))).read:
+    sources = [JournalAtHand(pipeline, path), *(FileAtHand(pipeline, name) for name in pipeline.routes.files())]
+
+    def counted(sift: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        def counting(message: bytes) -> Any:
+            passed("entry")
+            return sift(message)
+
+        return counting
+
+    while sources:
+        source = chance.choice(sources)
+        batch = source.read(counted, chance.randrange(1, limit))
+        if not batch.read and batch.all_read:
+            source.close()
+            sources.remove(source)
         pipeline.handle(batch)
         if chance.random() < 0.2:
             pipeline.save()
     enforcer.settle()
     enforcer.expire()
     pipeline.save()
-    reader.close()
     enforcer.close()
 
 
@@ -161,7 +297,7 @@ def in_child(act: Callable[[], None]) -> int:
 def outcome(state: Path) -> tuple[list[Any], set[Any]]:
     """Give all bans ever decided, and those of them that stand in the kernel."""
     history = History(state / "history.db")
-    bans = [record.ban for record in reversed(list(history.records()))]
+    bans = sorted((record.ban for record in history.records()), key=lambda ban: (ban.jail, ban.start, str(ban.address)))
     history.close()
     firewall = Firewall({})
     firewall.open()
@@ -181,6 +317,7 @@ def expected(journal: Path, config: Config, tmp_path_factory: pytest.TempPathFac
     namespace.close()
     # the attack has all that can go wrong: enough bans, addresses banned again when their ban was over, standing ones
     assert len(bans) > 30
+    assert {jail: sum(ban.jail == jail for ban in bans) > 3 for jail in JAILS} == dict.fromkeys(JAILS, True)
     assert len({ban.address for ban in bans}) < len(bans)
     assert 0 < len(standing) < len(bans)
     return bans
@@ -205,7 +342,7 @@ def test_killed_at_any_moment(part: int, journal: Path, config: Config, expected
             assert in_child(lambda: live(config, state, journal, 100, lambda _: None)) == 0  # noqa: B023
             assert kills
             bans, standing = outcome(state)
-            assert bans == expected, f"seed {seed}"
+            assert bans == expected, f"seed {seed}"  # each jail's decisions; those of several sources come in any order
             now = time.time_ns() // 1000
             assert {(ban.jail, ban.address) for ban in bans if ban.end > now + SECOND} <= standing, f"seed {seed}"
             assert standing <= {(ban.jail, ban.address) for ban in bans if ban.end > now - SECOND}, f"seed {seed}"

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from banagent import __version__
-from banagent.config.toml import notation
+from banagent.config.settings import settings
 from banagent.control.service import Error
 from banagent.core.address import Network, parse_address, parse_network
 from banagent.core.bans import Standing
@@ -19,17 +19,17 @@ from banagent.core.window import key_of
 from banagent.enforce import MANUAL, NOTHING
 from banagent.errors import ConfigError, FirewallError
 from banagent.log import timestamp
-from banagent.sources.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from banagent.config import Config, JailConfig
+    from banagent.config.settings import Setting
     from banagent.control.service import Answer, Call, Handler
     from banagent.core.events import Entry, Offence
     from banagent.enforce import Enforcer
     from banagent.pipeline import Pipeline
+    from banagent.reading import Reading
     from banagent.sinks.history import History, Record
 
 LOOKED_AT: Final = 200  # records of the history in a turn of the loop
@@ -37,7 +37,6 @@ LATEST: Final = 10  # bans on the status screen
 MOST_ADDRESSES: Final = 10_000  # in one call
 MOST_ENTRIES: Final = 100  # that Why gives
 MOST_RECORDS: Final = 100  # likewise
-MOST_READ: Final = 2_000_000  # entries that Why looks at
 LONGEST_MESSAGE: Final = 1000  # characters of an entry that Why gives
 LONGEST_BANTIME: Final = 292 * 365 * 24 * 3600  # seconds; the kernel's own limit
 
@@ -49,7 +48,7 @@ class Agent(Protocol):
     pipeline: Pipeline
     enforcer: Enforcer
     history: History
-    journal: Path | None
+    reading: Reading
     dry_run: bool
     started: int  # µs since the epoch
     live: bool  # all entries from before the start were read
@@ -99,14 +98,14 @@ class Answers:
 
     async def _status(self, _call: Call) -> Answer:
         agent = self._agent
-        position = agent.pipeline.position
+        newest = agent.pipeline.newest
         state = "off" if agent.enforcer.off else "live" if agent.live else "catching_up"
         return {
             "version": __version__,
             "state": state,
             "start": timestamp(agent.started),
             "dry_run": agent.dry_run,
-            "read": None if position is None else timestamp(position.time),
+            "read": None if newest is None else timestamp(newest),
             "bans": len(agent.enforcer.standing()),
             "failures": agent.pipeline.failures,
             "decided": agent.enforcer.decided,
@@ -141,11 +140,11 @@ class Answers:
     ) -> dict[str, Any]:
         jail = self._agent.pipeline.jail(config.name)
         assert jail is not None
-        trouble = self._agent.enforcer.troubles.get("journal")
+        state = self._agent.reading.state(config.name)
         return {
             "jail": config.name,
-            "state": "active" if trouble is None else "waiting",
-            "reason": None if trouble is None else trouble.text,
+            "state": state.state,
+            "reason": state.reason,
             "filter": config.filter.name,
             "ports": _ports(config.ports),
             "maxretry": config.maxretry,
@@ -225,25 +224,12 @@ class Answers:
         return newest - findtime, newest
 
     async def _evidence(self, address: Network, begin: int, end: int) -> list[dict[str, Any]]:
-        """Read the journal again and give the entries about an address between two times, by the agent's own way."""
-        agent = self._agent
-        pipeline = agent.pipeline
+        """Read the sources again and give the entries about an address between two times, by the agent's own way."""
+        never = self._agent.pipeline.never
         found: deque[dict[str, Any]] = deque(maxlen=MOST_ENTRIES)
-        journal = Journal([config.filter for config in pipeline.configs.values()], agent.journal)
-        try:
-            journal.seek_time(begin)
-            read = 0
-            while (batch := journal.read(pipeline.sift)).read and read < MOST_READ:
-                read += batch.read
-                for entry, hits in batch.entries:
-                    if entry.time > end:
-                        return list(found)
-                    for jail, offence in pipeline.offences(entry, hits):
-                        if _touches(pipeline.never(jail).subject(offence.address), address):
-                            found.append(_counted(entry, jail, offence))
-                await asyncio.sleep(0)
-        finally:
-            journal.close()
+        async for entry, jail, offence in self._agent.reading.again(begin, end):
+            if offence.address is not None and _touches(never(jail).subject(offence.address), address):
+                found.append(_counted(entry, jail, offence))
         return list(found)
 
     def _count(self, name: str, address: Network, subject: Network, now: int) -> dict[str, Any]:
@@ -262,7 +248,7 @@ class Answers:
         }
 
     async def _get_config(self, _call: Call) -> Answer:
-        return {"settings": [item for jail in self._agent.config.jails for item in _settings(jail)]}
+        return {"settings": [_setting(item) for item in settings(self._agent.config.jails)]}
 
     # acting
 
@@ -299,11 +285,7 @@ class Answers:
         jail = parameters["jail"] or MANUAL
         self._known(parameters["jail"])
         if agent.enforcer.off:
-            raise Error(
-                "Protected",
-                address=", ".join(parameters["addresses"][:3]),
-                reason="the agent is off; turn it on first: banagent on",
-            )
+            raise Error("TurnedOff")
         networks = _networks(parameters["addresses"])
         never = agent.pipeline.never(jail)
         caller = None if parameters["caller"] is None else _caller(parameters["caller"])
@@ -429,20 +411,13 @@ def _gone(name: str, bans: int, total: int) -> dict[str, Any]:
     }
 
 
-def _settings(jail: JailConfig) -> Iterator[dict[str, Any]]:
-    values = {
-        "enabled": jail.enabled,
-        "filter": jail.filter.name,
-        "ports": _ports(jail.ports) or "all",
-        "bantime": "permanent" if jail.bantime is None else jail.bantime,
-        "findtime": jail.findtime,
-        "maxretry": jail.maxretry,
-        "ignoreip": [str(network) for network in jail.ignoreip],
-        "mode": jail.mode,
-    }
-    for name, value in values.items():
-        file = jail.origins.get(name) or jail.origins.get(f"{name}.time")
-        yield {"key": f"jails.{jail.name}.{name}", "value": notation(value), "file": file, "line": None}
+def _setting(setting: Setting) -> dict[str, Any]:
+    replaces = None if setting.replaces is None else _place(*setting.replaces)
+    return {"key": setting.key, **_place(*setting.place), "replaces": replaces}
+
+
+def _place(value: str, file: str | None, line: int) -> dict[str, Any]:
+    return {"value": value, "file": file, "line": line or None}
 
 
 def _mistake(file: str, line: int, key: str, value: str | None, text: str) -> dict[str, Any]:

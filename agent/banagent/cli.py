@@ -16,15 +16,15 @@ from banagent.verbs.terminal import Terminal, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from typing import Protocol, TextIO
 
     from banagent.verbs import Said, Verb
 
     class _Add(Protocol):
-        """Add a verb with its summary."""
+        """Add a verb with its summary; give its parser if it is asked for, and None if nobody needs its options."""
 
-        def __call__(self, name: str, verb: Verb, summary: str) -> argparse.ArgumentParser: ...
+        def __call__(self, name: str, verb: Verb, summary: str) -> argparse.ArgumentParser | None: ...
 
 
 __all__ = ["DONE", "NOT_PERMITTED", "NOT_RUNNING", "REFUSED", "USAGE", "main", "parser"]
@@ -36,23 +36,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 1 found nothing or refused, 2 usage, 3 the agent is not running, 4 not permitted.
     """
     os.environ["LANGUAGE"] = "C"  # argparse speaks English as we do; else it looks 400 times for a translation
-    arguments = parser().parse_args(argv)
+    if sys.stdout is None:
+        sys.stdout = _closed()
     try:
+        arguments = _parse(argv)
         return _print(arguments.verb(arguments, terminal(sys.stdout)), sys.stdout)
+    except SystemExit:
+        raise  # --help, and to ask what is expected would take longer
     except _expected() as error:
         for text in str(error).splitlines():
-            print(f"banagent: {text}", file=sys.stderr)
+            _complain(f"banagent: {text}")
         return _status(error)
     except KeyboardInterrupt:
         return 130
 
 
-def parser() -> argparse.ArgumentParser:
-    """Make the parser of all verbs."""
-    return parsers()[""]
+def parser(words: Container[str] | None = None) -> argparse.ArgumentParser:
+    """Make the parser of all verbs; of the others than those in `words`, if they are given, the name and no more."""
+    return parsers(words)[""]
 
 
-def parsers() -> dict[str, argparse.ArgumentParser]:
+def parsers(words: Container[str] | None = None) -> dict[str, argparse.ArgumentParser]:
     """Make the parser of all verbs, under the empty name, and give those of the verbs that are in it by their names."""
     top = argparse.ArgumentParser(
         prog="banagent",
@@ -64,7 +68,10 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     top.add_argument("--socket", metavar="PATH", help="ask the agent that listens on PATH")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
 
-    def add(name: str, verb: Verb, summary: str) -> argparse.ArgumentParser:
+    def add(name: str, verb: Verb, summary: str) -> argparse.ArgumentParser | None:
+        if words is not None and name not in words:
+            verbs.add_parser(name, help=summary, add_help=False)
+            return None
         added = verbs.add_parser(
             name,
             help=summary,
@@ -89,81 +96,70 @@ class _Formatter(argparse.HelpFormatter):
 
 
 def _add_asking(add: _Add) -> None:
-    status = add("status", _named("status", "status"), "show how things are, or how a jail is")
-    status.add_argument("jail", nargs="?", metavar="JAIL", help="only this jail")
-    _add_json(status)
-
-    listed = add("list", _named("listings", "list_bans"), "list the bans that stand")
-    _add_jail(listed, "only those of this jail")
-    listed.add_argument("--network", metavar="NETWORK", help="only those within this network")
-    _add_json(listed)
-
-    history = add("history", _named("listings", "history"), "list bans of any time, the newest first")
-    history.add_argument("--since", metavar="TIME", help='from a time on: 2026-01-31, "2026-01-31 23:59", 2h (ago)')
-    _add_jail(history, "only those of this jail")
-    history.add_argument("--address", metavar="ADDRESS", help="only those that cover it or are within it")
-    _add_json(history)
-
-    _add_json(add("jails", _named("listings", "jails"), "list the jails"))
-
-    events = add("events", _named("listings", "events"), "list what happened, by number")
-    events.add_argument("--follow", action="store_true", help="go on with what happens, from now on")
-    events.add_argument("--since", type=int, metavar="N", help="from the event with this number on")
-    _add_json(events)
-
-    why = add("why", _named("explain", "why"), "say why an address is banned, or why not")
-    why.add_argument("addresses", nargs=1, metavar="ADDRESS", help="the address or network")
-    why.set_defaults(file=None)
-    _add_json(why)
-
-    config = add("config", _named("listings", "config"), "show what is in force, and which file says so")
-    config.add_argument("--diff", action="store_true", help="only what the admin's files say")
-    _add_json(config)
+    if status := add("status", _named("status", "status"), "show how things are, or how a jail is"):
+        status.add_argument("jail", nargs="?", metavar="JAIL", help="only this jail")
+        _add_json(status)
+    if listed := add("list", _named("listings", "list_bans"), "list the bans that stand"):
+        _add_jail(listed, "only those of this jail")
+        listed.add_argument("--network", metavar="NETWORK", help="only those within this network")
+        _add_json(listed)
+    if history := add("history", _named("listings", "history"), "list bans of any time, the newest first"):
+        history.add_argument("--since", metavar="TIME", help='from a time on: 2026-01-31, "2026-01-31 23:59", 2h (ago)')
+        _add_jail(history, "only those of this jail")
+        history.add_argument("--address", metavar="ADDRESS", help="only those that cover it or are within it")
+        _add_json(history)
+    if jails := add("jails", _named("listings", "jails"), "list the jails"):
+        _add_json(jails)
+    if events := add("events", _named("listings", "events"), "list what happened, by number"):
+        events.add_argument("--follow", action="store_true", help="go on with what happens, from now on")
+        events.add_argument("--since", type=int, metavar="N", help="from the event with this number on")
+        _add_json(events)
+    if why := add("why", _named("explain", "why"), "say why an address is banned, or why not"):
+        why.add_argument("addresses", nargs=1, metavar="ADDRESS", help="the address or network")
+        why.set_defaults(file=None)
+        _add_json(why)
+    if config := add("config", _named("listings", "config"), "show what is in force, and where it is set"):
+        config.add_argument("--diff", action="store_true", help="only what the admin's files set, and what it replaces")
+        _add_json(config)
 
 
 def _add_telling(add: _Add) -> None:
-    ban = add("ban", _named("banning", "ban"), "ban addresses and networks")
-    _add_addresses(ban)
-    _add_jail(ban, 'as a ban of this jail, on its ports; of "manual", on all ports, unless given')
-    ban.add_argument("--for", dest="bantime", metavar="DURATION", help="for so long: 10m, 1d12h, permanent")
-    ban.add_argument("--comment", metavar="TEXT", help="why, for those who ask later")
-    ban.add_argument("--force", action="store_true", help="even if you are logged in from there")
-
-    unban = add("unban", _named("banning", "unban"), "lift bans, and say how many")
-    _add_addresses(unban)
-    _add_jail(unban, "only bans of this jail; without an address all of them")
-    unban.add_argument("--all", action="store_true", help="every ban there is")
-    unban.add_argument("--offline", action="store_true", help="without the agent: for the night when it hangs")
-
+    if ban := add("ban", _named("banning", "ban"), "ban addresses and networks"):
+        _add_addresses(ban)
+        _add_jail(ban, 'as a ban of this jail, on its ports; of "manual", on all ports, unless given')
+        ban.add_argument("--for", dest="bantime", metavar="DURATION", help="for so long: 10m, 1d12h, permanent")
+        ban.add_argument("--comment", metavar="TEXT", help="why, for those who ask later")
+        ban.add_argument("--force", action="store_true", help="even if you are logged in from there")
+    if unban := add("unban", _named("banning", "unban"), "lift bans, and say how many"):
+        _add_addresses(unban)
+        _add_jail(unban, "only bans of this jail; without an address all of them")
+        unban.add_argument("--all", action="store_true", help="every ban there is")
+        unban.add_argument("--offline", action="store_true", help="without the agent: for the night when it hangs")
     add("off", _named("switches", "off"), "lift all bans, and ban nobody until `on`")
     add("on", _named("switches", "on"), "ban again")
     add("reload", _named("switches", "reload"), "take the configuration as it is in its files now")
 
 
 def _add_others(add: _Add) -> None:
-    check = add("check", _named("checking", "check"), "check the configuration and say all mistakes")
-    _add_config_options(check)
-
-    timespan = add("timespan", _named("checking", "timespan"), "say what a duration means")
-    timespan.add_argument("duration", nargs="+", metavar="DURATION", help='such as 10m, 1d12h, "1y 6mo", permanent')
-
+    if check := add("check", _named("checking", "check"), "check the configuration and say all mistakes"):
+        _add_config_options(check)
+    if timespan := add("timespan", _named("checking", "timespan"), "say what a duration means"):
+        timespan.add_argument("duration", nargs="+", metavar="DURATION", help='such as 10m, 1d12h, "1y 6mo", permanent')
     add("version", _named("switches", "version"), "show the version, and the agent's if it is another")
-
-    completion = add("completion", _named("completion", "completion"), "print a shell's completion script")
-    completion.add_argument(
-        "what",
-        metavar="WHAT",
-        choices=("bash", "zsh", "fish", "jails", "addresses", "filters"),
-        help="bash, zsh or fish; or jails, addresses or filters: what the scripts ask for",
-    )
-    completion.set_defaults(parsers=parsers)
-
-    run = add("run", _run, "run the agent in the foreground, as its service does")
-    _add_config_options(run)
-    run.add_argument("--journal", metavar="DIR", help="read the journal files in DIR, not the machine's own")
-    run.add_argument(
-        "--dry-run", action="store_true", help="say what would be banned; touch neither kernel nor history"
-    )
+    if completion := add("completion", _named("completion", "completion"), "print a shell's completion script"):
+        completion.add_argument(
+            "what",
+            metavar="WHAT",
+            choices=("bash", "zsh", "fish", "jails", "addresses", "filters"),
+            help="bash, zsh or fish; or jails, addresses or filters: what the scripts ask for",
+        )
+        completion.set_defaults(parsers=parsers)
+    if run := add("run", _run, "run the agent in the foreground, as its service does"):
+        _add_config_options(run)
+        run.add_argument("--journal", metavar="DIR", help="read the journal files in DIR, not the machine's own")
+        run.add_argument(
+            "--dry-run", action="store_true", help="say what would be banned; touch neither kernel nor history"
+        )
 
 
 def _add_json(verb: argparse.ArgumentParser) -> None:
@@ -212,6 +208,18 @@ def _run(arguments: argparse.Namespace, _terminal: Terminal) -> Said:
     return DONE
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line. Raises SystemExit after what argparse does by itself, Stopped if it can't write that."""
+    try:
+        return parser(sys.argv if argv is None else argv).parse_args(argv)
+    except SystemExit:
+        _write("", sys.stdout)  # --help is in the buffer
+        raise
+    except OSError as error:
+        _give_up(sys.stdout, error)
+        raise SystemExit(DONE) from None
+
+
 def _print(said: Said, stream: TextIO) -> int:
     """Print each piece when it comes; give the status. A reader that has had enough is no error."""
     try:
@@ -220,16 +228,40 @@ def _print(said: Said, stream: TextIO) -> int:
                 piece = next(said)
             except StopIteration as end:
                 return int(end.value)
-            try:
-                print(piece, file=stream, flush=True)
-            except BrokenPipeError:
-                _hush(stream)
+            if not _write(f"{piece}\n", stream):
                 return DONE
-            except OSError as error:
-                _hush(stream)
-                raise Stopped(f"can't write: {error.strerror}") from error
     finally:
         said.close()
+
+
+def _write(text: str, stream: TextIO) -> bool:
+    """Write all of it, and say whether there is still a reader. Raises Stopped if it can't be written."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        _give_up(stream, error)
+        return False
+    return True
+
+
+def _give_up(stream: TextIO, error: OSError) -> None:
+    """Write no more. Raises Stopped, unless it is only that nobody reads on."""
+    _hush(stream)
+    if not isinstance(error, BrokenPipeError):
+        raise Stopped(f"can't write: {error.strerror}") from error
+
+
+def _closed() -> TextIO:
+    """Give a stream in place of one that is closed: writing fails, and no other file gets its number."""
+    return open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: PTH123 - pathlib takes longer
+
+
+def _complain(text: str) -> None:
+    try:  # noqa: SIM105 - contextlib takes longer
+        print(text, file=sys.stderr or _closed(), flush=True)
+    except OSError:
+        pass  # there is nowhere to say so; the exit status tells
 
 
 def _hush(stream: TextIO) -> None:

@@ -9,7 +9,7 @@ import grp
 import os
 import signal
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -26,22 +26,25 @@ from banagent.control.service import About, Permitted, Service, read_interface
 from banagent.core.bans import Bans
 from banagent.core.events import SECOND
 from banagent.enforce import Enforcer, Ports
-from banagent.errors import BanagentError, ConfigError, FirewallError, HistoryError, JournalError
+from banagent.errors import BanagentError, ConfigError, FirewallError, HistoryError
 from banagent.pipeline import LATE, Pipeline
+from banagent.reading import Chooser, Reading
 from banagent.sinks.history import DamagedError, History, set_aside
+from banagent.sinks.trail import Trail
 from banagent.sources.host import HostAddresses
-from banagent.sources.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from banagent.sources.batch import Batch
+
 GROUP: Final = "banagent"  # its members may read
 STATE_DIRECTORY: Final = Path("/var/lib/banagent")
 HISTORY: Final = "history.db"
+TRAIL: Final = "running"
 CHECKPOINT: Final = 5.0  # seconds between checkpoints while there is activity
 TELL: Final = 1.0  # seconds until a change is in the status that systemd shows
 RETRY: Final = 5.0  # seconds until what failed is tried again
-LONGEST_PAUSE: Final = 60.0  # seconds between two tries to read a journal that can't be read
 
 log = structlog.get_logger()
 
@@ -77,6 +80,7 @@ class _Agent:
         self.config = _load(options)
         self._lost: str | None = None  # why there is no history of earlier runs
         self._reserved = None if options.dry_run else _reserve(_state_directory())
+        self._trail = Trail(None if options.dry_run else _state_directory() / TRAIL)
         self._addresses = HostAddresses()
         gc.disable()  # what is read now stays: looking through it again and again takes longer than all of the rest
         try:
@@ -93,13 +97,15 @@ class _Agent:
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGINT, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        journal = self._open_journal()  # a journal that can't be read is said before anything is touched
+        self.reading.open()  # a journal that can't be read is said before anything is touched
         self.pipeline.lift_forbidden()
         self.enforcer.restore(self._ports())
         self._watch_firewall()
         loop.add_reader(self._addresses.fileno(), self._on_host_change)
         if self._lost is not None:
             self.enforcer.fails("history", self._lost, lasting=True)
+        if self.config.failed:
+            self.enforcer.fails("filters", f"jails are left out: {'; '.join(map(str, self.config.failed))}")
         self._expire()
         server = await self._serve()
         self._feed_watchdog()
@@ -107,11 +113,9 @@ class _Agent:
         gc.freeze()
         gc.enable()
         log.info("ready", jails=",".join(self.pipeline.configs) or "none", dry_run=self.dry_run or None)
-        reading: Journal | None = journal
         while not self._stopping.is_set():
-            await _first(self._follow(reading), self._restarting.wait(), self._stopping.wait())
+            await _first(self.reading.run(), self._restarting.wait(), self._stopping.wait())
             self._restarting.clear()
-            reading = None
         if server is not None:
             await server.close()
         self._stop()
@@ -120,7 +124,8 @@ class _Agent:
         """Take the configuration as it is now; if that fails, the former stays. Raises ConfigError, FirewallError."""
         daemon.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            self._change_config(_load(self._options))
+            self._change_config(_without_mistakes(self._options))
+            self.enforcer.works("filters")
             self._restarting.set()
             self.enforcer.tell("reloaded", "reloaded", jails=",".join(self.pipeline.configs) or "none")
         except ConfigError as error:
@@ -136,6 +141,7 @@ class _Agent:
     def _stop(self) -> None:
         daemon.notify("STOPPING=1")
         self.pipeline.save()
+        self._trail.close()
         bans = len(self.enforcer.standing())
         self.enforcer.close()
         hint = "the kernel lifts each when its time is over; to lift all now: banagent unban --offline --all"
@@ -157,64 +163,16 @@ class _Agent:
             return None
         return server
 
-    # reading
-
-    async def _follow(self, journal: Journal | None) -> None:
-        """Read the journal for ever, whatever happens to it."""
-        pause = 1.0
-        while True:
-            try:
-                journal = journal or self._open_journal()
-                await self._read(journal)
-            except JournalError as error:
-                self.enforcer.fails("journal", str(error))
-                self.pipeline.save()
-            finally:
-                if journal is not None:
-                    journal.close()
-            journal = None
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-
-    async def _read(self, journal: Journal) -> None:
-        if not self.pipeline.configs:  # until a reload
-            await asyncio.Future()
-        async for batch in journal.follow(self.pipeline.sift):
-            self.enforcer.works("journal")
-            self.pipeline.handle(batch)
-            if batch.damaged:
-                log.warning("entries of the journal can't be read; see: journalctl --verify", entries=batch.damaged)
-            if batch.read:
-                self._after("checkpoint", CHECKPOINT, self._checkpoint)
-                self._expire()
-            if batch.all_read and not self.live:
-                self.live = True
-                self.enforcer.settle()
-                self._tell_soon()
-
-    def _open_journal(self) -> Journal:
-        """Open the journal where the last run left off, or `findtime` ago."""
-        configs = self.pipeline.configs.values()
-        journal = Journal([config.filter for config in configs], self.journal)
-        position = self.pipeline.position
-        if position is None:
-            journal.seek_time(wall_clock() - max((config.findtime for config in configs), default=0) * SECOND)
-        elif not journal.seek(position.position):
-            log.warning(
-                "the journal no longer has the entry read last; entries in between may have been missed",
-                position=position.position,
-            )
-            if position.time > wall_clock():  # the clock was set back since: what comes now is earlier than that entry
-                journal.seek_time(wall_clock() - max((config.findtime for config in configs), default=0) * SECOND)
-        return journal
-
     def _take_up(self, history: History) -> None:
         """Go on from what an earlier run left. Raises HistoryError."""
         self.history = history
         self.enforcer = Enforcer(Bans(), history, wall_clock, dry=self.dry_run)
-        self.pipeline = Pipeline(self.config, self._addresses.read(), history, self.enforcer)
-        position = self.pipeline.position
-        self.enforcer.recall(position.time - LATE if position else wall_clock() - LATE)
+        with closing(Chooser(self.journal)) as choose:
+            host = self._addresses.read()
+            self.pipeline = Pipeline(self.config, host, history, self.enforcer, choose=choose, trail=self._trail)
+        self.reading = Reading(self.pipeline, self.enforcer, self.journal, self._on_batch)
+        newest = self.pipeline.newest
+        self.enforcer.recall((wall_clock() if newest is None else newest) - LATE)
 
     def _without(self, error: HistoryError) -> History:
         """Give a history in place of one that can't be read: a new one if it is damaged."""
@@ -241,6 +199,16 @@ class _Agent:
         return history
 
     # what the loop calls
+
+    def _on_batch(self, batch: Batch) -> None:
+        if batch.read:
+            self._after("checkpoint", CHECKPOINT, self._checkpoint)
+            self._expire()
+        if self.reading.live and not self.live:
+            self.live = True
+            self._trail.calm()
+            self.enforcer.settle()
+            self._tell_soon()
 
     def _on_host_change(self) -> None:
         self._addresses.drain()
@@ -304,15 +272,16 @@ class _Agent:
         """Go on with another configuration; if the kernel refuses, with the one before."""
         self.pipeline.save()
         former = self.config
-        self.pipeline.reconfigure(config)
-        self._unwatch_firewall()
-        try:
-            self.enforcer.switch(self._ports())
-        except FirewallError:
-            self.pipeline.reconfigure(former)
-            raise
-        finally:
-            self._watch_firewall()
+        with closing(Chooser(self.journal)) as choose:
+            self.pipeline.reconfigure(config, choose)
+            self._unwatch_firewall()
+            try:
+                self.enforcer.switch(self._ports())
+            except FirewallError:
+                self.pipeline.reconfigure(former, choose)
+                raise
+            finally:
+                self._watch_firewall()
         self.config = config
         self.pipeline.lift_forbidden()
 
@@ -350,7 +319,15 @@ class _Agent:
 
 
 def _load(options: Options) -> configuration.Config:
-    return configuration.load(config=options.config, filters=options.filters)
+    return configuration.load(config=options.config, filters=options.filters, whole=False)
+
+
+def _without_mistakes(options: Options) -> configuration.Config:
+    """Read the configuration. Raises ConfigError also for what would cost one jail only."""
+    config = _load(options)
+    if config.failed:
+        raise ConfigError(config.failed)
+    return config
 
 
 def _state_directory() -> Path:

@@ -257,14 +257,14 @@ class Enforcer:
 
     def tell(self, kind: str, words: str, level: str = "info", **facts: Any) -> None:  # noqa: ANN401 - as JSON has them
         """Log an event, put it into the history and give it to the followers."""
-        self._stage(kind, words, level, **facts)
+        self.stage(kind, words, level, **facts)
         self.save(NOTHING)
 
     def fails(self, subject: str, text: str, *, lasting: bool = False) -> None:
         """Take note that something does not work, in the next run at the soonest if `lasting`; it is told once."""
         known = self.troubles.get(subject)
         if known is None:
-            self._stage("trouble", "trouble", "error", reason=subject, error=text)
+            self.stage("trouble", "trouble", "error", reason=subject, error=text)
         elif known.lasting:
             return
         self.troubles[subject] = Trouble(text, known.since if known else self._clock(), lasting)
@@ -273,9 +273,9 @@ class Enforcer:
         """Take note that something works, again or still."""
         if subject in self.troubles and not self.troubles[subject].lasting:
             del self.troubles[subject]
-            self._stage("recovered", "works again", "warning", reason=subject)
+            self.stage("recovered", "works again", "warning", reason=subject)
 
-    def _stage(self, kind: str, words: str, level: str = "info", **facts: Any) -> None:  # noqa: ANN401
+    def stage(self, kind: str, words: str, level: str = "info", **facts: Any) -> None:  # noqa: ANN401
         """Log an event; the history and the followers get it with the next `save`."""
         told = {"end": "permanent"} if "end" in facts and facts["end"] is None else {}
         message_id = kind if kind in MESSAGE_IDS else None
@@ -371,7 +371,7 @@ class Enforcer:
         now = self._clock()
         for jail, address in items:
             self._unsaved.append(Lifted(jail, address, now, reason))
-            self._stage("unbanned", "unbanned", jail=jail, address=str(address), reason=reason)
+            self.stage("unbanned", "unbanned", jail=jail, address=str(address), reason=reason)
         if items:
             self.save(NOTHING)
 
@@ -394,7 +394,7 @@ class Enforcer:
 
     def _announce(self, ban: Ban, *, over: bool) -> None:
         kind = "would_ban" if self._dry else "banned"
-        self._stage(
+        self.stage(
             kind,
             "would ban" if self._dry else "over already" if over else "banned",
             jail=ban.jail,

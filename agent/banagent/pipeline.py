@@ -7,25 +7,29 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from banagent.core.events import SECOND, Ban
+from banagent.core.events import JOURNAL, SECOND, Ban
 from banagent.core.jail import Jail, Rule
 from banagent.core.never import Host, Never
-from banagent.core.recognise import Recogniser, View
 from banagent.core.window import key_of
 from banagent.enforce import Enforcer, Progress
+from banagent.routes import Routes
 from banagent.sinks.history import Counts, History, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from banagent.config import Config, JailConfig
     from banagent.core.address import Network
-    from banagent.core.events import Entry, Offence
-    from banagent.sources.journal import Batch
+    from banagent.core.events import Entry
+    from banagent.routes import Kinds
+    from banagent.sinks.trail import Trail
+    from banagent.sources.batch import Batch
 
-JOURNAL: Final = "journal"  # the source's name in the checkpoint
 # entries can be a little older than those before them: ended bans are remembered this long, in µs
 LATE: Final = 24 * 3600 * SECOND
+QUIET: Final = 3600 * SECOND  # between two reports of one sender's forgeries
+SENDERS: Final = 1000  # whose forgeries are remembered
+_FILE: Final = "file:"  # before a path in the checkpoint
 
 log = structlog.get_logger()
 
@@ -33,31 +37,65 @@ log = structlog.get_logger()
 class Pipeline:
     """All jails under one configuration. What they decide goes to the enforcer."""
 
-    def __init__(self, config: Config, host: Host, history: History, enforcer: Enforcer) -> None:
+    def __init__(
+        self,
+        config: Config,
+        host: Host,
+        history: History,
+        enforcer: Enforcer,
+        *,
+        choose: Callable[[JailConfig], Kinds],
+        trail: Trail,
+    ) -> None:
         self._enforcer = enforcer
         self._host = host
-        self.position = history.position(JOURNAL)
+        self._trail = trail
+        self._positions = history.positions()
+        self._moved: set[str] = set()  # the sources of which the checkpoint has an older position
+        self._steps = 0  # lines looked at since the last batch
+        self._forgeries: dict[tuple[str | None, int | None, str], int] = {}  # when they were reported
         self.configs: dict[str, JailConfig] = {}  # of the jails in force
+        self.routes = Routes({}, {})
         self._jails: dict[str, Jail] = {}
-        self._recogniser = Recogniser({})
-        self.reconfigure(config)
+        self.reconfigure(config, choose)
         for name, jail in self._jails.items():
-            windows, sessions = history.counts(name)
-            jail.window.load(windows)
-            jail.sessions.load(sessions)
+            jail.load(*history.counts(name))
 
     @property
     def failures(self) -> int:
         """Failures counted since the start."""
         return sum(jail.failures for jail in self._jails.values())
 
-    def sift(self, message: bytes) -> Sequence[int]:
-        """Give the patterns that a message matches, for `handle`."""
-        return self._recogniser.sift(message)
+    @property
+    def newest(self) -> int | None:
+        """The time of the newest entry that was read, in µs since the epoch; None if there was none."""
+        return max((position.time for position in self._positions.values()), default=None)
 
-    def offences(self, entry: Entry, hits: Sequence[int]) -> list[tuple[str, Offence]]:
-        """Give what an entry tells, by jail; nothing is counted."""
-        return self._recogniser.offences(entry, hits)
+    def position(self, source: str = JOURNAL) -> Position | None:
+        """Give how far the journal was read, or the file at a path."""
+        return self._positions.get(source if source == JOURNAL else _FILE + source)
+
+    def file_positions(self) -> dict[str, str]:
+        """Give how far each file was read, by path."""
+        return {
+            source.removeprefix(_FILE): position.position
+            for source, position in self._positions.items()
+            if source.startswith(_FILE)
+        }
+
+    def sift(self, source: str = JOURNAL) -> Callable[[bytes], Sequence[int]]:
+        """Give what finds the patterns that a source's line matches, for `handle`."""
+        sift = self.routes.recogniser(source).sift
+        if not self._trail.careful:
+            return sift
+
+        def careful(message: bytes) -> Sequence[int]:
+            self._steps += 1
+            position = self.position(source)
+            begin = "" if position is None else position.position
+            return sift(message) if self._may(f"{begin}+{self._steps}") else ()
+
+        return careful
 
     def handle(self, batch: Batch) -> None:
         """Decide about a batch of entries, and have it enforced."""
@@ -65,24 +103,35 @@ class Pipeline:
         since = self._enforcer.on_since
         bans = [ban for entry, hits in entries if entry.time >= since for ban in self._decide(entry, hits)]
         if batch.position is not None:
-            self.position = Position(batch.position, batch.time)
+            source = batch.source if batch.source == JOURNAL else _FILE + batch.source
+            self._positions[source] = Position(batch.position, batch.time)
+            self._moved.add(source)
+        self._steps = 0
         if bans:
             self._done(saved=self._enforcer.enforce(bans, self._progress()))
+        elif self._trail.careful and batch.read:
+            self.save()
 
     def save(self) -> None:
         """Make a checkpoint."""
-        if self.position is not None:
-            self._enforcer.bans.forget_ended(self.position.time - LATE)
+        if (newest := self.newest) is not None:
+            self._enforcer.bans.forget_ended(newest - LATE)
         self._done(saved=self._enforcer.save(self._progress()))
 
-    def reconfigure(self, config: Config) -> None:
+    def reconfigure(self, config: Config, choose: Callable[[JailConfig], Kinds]) -> None:
         """Go on with another configuration; a jail that stays keeps its counts. Raises ConfigError."""
         configs = {item.name: item for item in config.jails if item.enabled}
-        self._recogniser = Recogniser({name: View(item.filter, item.mode) for name, item in configs.items()})
+        self.routes = Routes(configs, {name: choose(item) for name, item in configs.items()}, self._on_refused)
         self.configs = configs
         former, self._jails = self._jails, {}
         for name, item in self.configs.items():
-            rule = Rule(item.findtime, item.maxretry, item.bantime, item.filter.session is not None)
+            rule = Rule(
+                item.findtime,
+                item.maxretry,
+                item.bantime,
+                sessions=item.filter.session is not None,
+                links=bool(item.filter.links),
+            )
             self._jails[name] = Jail(name, rule, Never(item.ignoreip, self._host), self._enforcer.bans)
             if name in former:
                 self._jails[name].inherit(former[name])
@@ -117,22 +166,58 @@ class Pipeline:
         self._enforcer.lift(forbidden, "ignored")
 
     def _decide(self, entry: Entry, hits: Sequence[int]) -> list[Ban]:
+        if self._trail.careful and not self._may(entry.position):
+            return []
         try:
-            offences = self._recogniser.offences(entry, hits)
-            decisions = [self._jails[name].consider(offence) for name, offence in offences]
+            decisions: list[Ban | None] = []
+            for name, offence in self.routes.offences(entry, hits):
+                self.routes.settle(name, entry.source)
+                decisions.append(self._jails[name].consider(offence))
         except Exception:  # one entry must not stop the rest; it is named, so that the fault can be found
             log.exception("skipped an entry", message_id="trouble", position=entry.position)
             return []
         return [ban for ban in decisions if ban is not None]
 
+    def _may(self, mark: str) -> bool:
+        """Mark where the agent is; give False, loudly, if it ended there twice."""
+        if self._trail.step(mark):
+            return True
+        log.error("skipped an entry: the agent ended at it twice", message_id="trouble", position=mark)
+        return False
+
+    def _on_refused(self, entry: Entry, filter_name: str) -> None:
+        """Report a forgery, once per sender and hour."""
+        sender = entry.unit, entry.uid, filter_name
+        last = self._forgeries.get(sender)
+        if last is not None and abs(entry.time - last) < QUIET:
+            return
+        if len(self._forgeries) >= SENDERS:
+            self._forgeries.clear()
+        self._forgeries[sender] = entry.time
+        who = f"uid {entry.uid}, {entry.unit or 'no unit'}, pid {entry.pid}"
+        self._enforcer.stage(
+            "forgery",
+            "looks like a failure of a service, but is of somebody else: not counted",
+            "warning",
+            filter=filter_name,
+            uid=entry.uid,
+            unit=entry.unit,
+            pid=entry.pid,
+            identifier=entry.identifier,
+            reason=f"a piece of a longer line of {who}" if entry.continuation else who,
+        )
+
     def _progress(self) -> Progress:
         return Progress(
-            {} if self.position is None else {JOURNAL: self.position},
-            {name: Counts(jail.window.changes(), jail.sessions.changes()) for name, jail in self._jails.items()},
+            {source: self._positions[source] for source in self._moved},
+            {
+                name: Counts(jail.window.changes(), jail.sessions.changes(), jail.links.changes())
+                for name, jail in self._jails.items()
+            },
         )
 
     def _done(self, *, saved: bool) -> None:
         if saved:
+            self._moved.clear()
             for jail in self._jails.values():
-                jail.window.saved()
-                jail.sessions.saved()
+                jail.saved()

@@ -15,6 +15,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import banagent
+from banagent.control import INTERFACE
 
 if TYPE_CHECKING:
     from bed.netns import Namespace
@@ -53,6 +54,7 @@ class Agent:
         self._namespace = namespace
         self._journal = journal
         self._state = state
+        self.socket = state / INTERFACE  # the control socket
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -69,6 +71,7 @@ class Agent:
             **os.environ,
             "PYTHONPATH": str(Path(banagent.__file__).parents[1]),
             "STATE_DIRECTORY": str(self._state),
+            "RUNTIME_DIRECTORY": str(self._state),
             "NOTIFY_SOCKET": str(notices),
             "PYTHONFAULTHANDLER": "1",
         }
@@ -126,6 +129,10 @@ class Agent:
             int(self._proc("schedstat").split()[0]) / 1e9,
             _field(self._proc("status"), "voluntary_ctxt_switches"),
         )
+
+    def descriptors(self) -> int:
+        """Count the files that it has open."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
 
     def _listen(self) -> None:
         while notice := self._notices.recv(4096):

@@ -79,18 +79,18 @@ def _bans(namespace: Namespace, writer: Writer) -> Iterator[Figure]:
     """Measure from just before the deciding line is written until the kernel says that the element is there."""
     peers = (f"203.0.{number >> 8}.{number & 255}" for number in count(1))
     chance = random.Random(1)
-    with _notices(namespace) as notices:
+    with notices(namespace) as listener:
         quiet: list[float] = []
         for _ in range(QUIET_BANS):
             time.sleep(QUIET)
-            quiet.append(_ban(next(peers), writer, notices, gap=0))
-        attacked = [_ban(next(peers), writer, notices, gap=chance.uniform(0, 0.03)) for _ in range(BANS)]
+            quiet.append(ban(next(peers), writer, listener, gap=0))
+        attacked = [ban(next(peers), writer, listener, gap=chance.uniform(0, 0.03)) for _ in range(BANS)]
     yield Figure("entry to element, under attack: p50", percentile(attacked, 0.5) * 1000, "ms", Goal(50, 10))
     yield Figure("  p95", percentile(attacked, 0.95) * 1000, "ms", Goal(50))
     yield Figure("  the first after a quiet time: median", median(quiet) * 1000, "ms")
 
 
-def _ban(peer: str, writer: Writer, notices: socket.socket, *, gap: float) -> float:
+def ban(peer: str, writer: Writer, notices: socket.socket, *, gap: float) -> float:
     """Fail until the ban is decided, `gap` seconds between two lines; give the seconds from the last one to the ban."""
     for _ in range(_FAILURES - 1):
         writer.send(f"Failed password for root from {peer} port 4711 ssh2")
@@ -112,7 +112,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[(length + 3) & ~3 :]
 
 
-def _notices(namespace: Namespace) -> socket.socket:
+def notices(namespace: Namespace) -> socket.socket:
     """Listen to what nftables tells of changes in the namespace."""
     with namespace.entered():
         listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from bed import settled, tiers
-from bench import attack, figures, hostile, many, reading, traffic
+from bench import attack, figures, flood, hostile, many, reading, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +24,7 @@ SPAN: Final = 3500  # seconds that the made journal tells of
 SECTIONS: Final = {
     "reading": "the journal to decisions, against a C program; the daemon's memory after it",
     "live": "an idle daemon, and from a journal entry to the element in the kernel",
+    "socket": "bans while the control socket is flooded",
     "bans": "one ban; a start with many; their memory",
     "addresses": "the memory of many addresses that are counted",
     "patterns": "the worst line for the shipped patterns",
@@ -97,6 +98,8 @@ def _section(section: str, arguments: argparse.Namespace, scratch: Path) -> Iter
         yield from many.attacked(journal, scratch, arguments.entries)
     elif section == "live":
         yield from attack.measure(scratch, arguments.seconds)
+    elif section == "socket":
+        yield from flood.measure(scratch, flood.MESSAGES)
     elif section == "bans":
         yield from many.one_ban(scratch)
         yield from many.starts(scratch, arguments.bans)

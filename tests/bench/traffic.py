@@ -14,25 +14,26 @@ from typing import TYPE_CHECKING, Final
 from bed.journald import journal_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 SECOND: Final = 1_000_000  # of journald's times
 FILES: Final = 4  # journald rotates, so a reader has several
 PEERS: Final = 1000
 LOST: Final = 0.1  # of the entries in a flood: their process was gone before journald looked up its unit
+SSHD: Final = (("ssh.service", "sshd"),)
 _USERS: Final = ("root", "admin", "ubuntu", "test", "oracle", "postgres", "git", "user1", "ftpuser", "minecraft")
 
 # What an entry has of a process that is gone, and what else journald knows of one that is still there: 26 fields.
 _BRIEF: Final = (
     b"__REALTIME_TIMESTAMP=%(time)d\n__MONOTONIC_TIMESTAMP=%(number)d\n_BOOT_ID=" + b"b" * 32 + b"\n"
     b"_MACHINE_ID=" + b"a" * 32 + b"\n_HOSTNAME=bench\n_RUNTIME_SCOPE=system\n_TRANSPORT=syslog\nPRIORITY=6\n"
-    b"SYSLOG_FACILITY=4\nSYSLOG_IDENTIFIER=sshd\nSYSLOG_PID=%(pid)d\nSYSLOG_TIMESTAMP=Nov 22 01:02:%(second)02d \n"
+    b"SYSLOG_FACILITY=4\nSYSLOG_IDENTIFIER=%(name)s\nSYSLOG_PID=%(pid)d\nSYSLOG_TIMESTAMP=Nov 22 01:02:%(second)02d \n"
     b"MESSAGE=%(message)s\n_PID=%(pid)d\n_UID=0\n_GID=0\n_SOURCE_REALTIME_TIMESTAMP=%(time)d\n"
 )
 _WHOLE: Final = (
     _BRIEF + b"_COMM=sshd\n_EXE=/usr/sbin/sshd\n_CMDLINE=sshd: %(user)s [priv]\n_CAP_EFFECTIVE=1ffffffffff\n"
-    b"_SELINUX_CONTEXT=unconfined\n_SYSTEMD_CGROUP=/system.slice/ssh.service\n_SYSTEMD_UNIT=ssh.service\n"
+    b"_SELINUX_CONTEXT=unconfined\n_SYSTEMD_CGROUP=/system.slice/%(unit)s\n_SYSTEMD_UNIT=%(unit)s\n"
     b"_SYSTEMD_SLICE=system.slice\n_SYSTEMD_INVOCATION_ID=" + b"c" * 32 + b"\n"
 )
 
@@ -76,8 +77,19 @@ def single_failures() -> Iterator[tuple[int, str, bytes]]:
         )
 
 
-def write(directory: Path, lines: Iterator[tuple[int, str, bytes]], count: int, *, start: int, span: int) -> None:
-    """Write `count` entries into journal files in `directory`, spread over `span` seconds from `start` (µs) on."""
+def write(
+    directory: Path,
+    lines: Iterator[tuple[int, str, bytes]],
+    count: int,
+    *,
+    start: int,
+    span: int,
+    senders: Sequence[tuple[str, str]] = SSHD,
+) -> None:
+    """Write `count` entries into journal files in `directory`, spread over `span` seconds from `start` (µs) on.
+
+    `senders`, as unit and identifier, take turns.
+    """
     chance = random.Random(count)
     directory.mkdir(parents=True)
     for part in range(FILES):
@@ -94,6 +106,7 @@ def write(directory: Path, lines: Iterator[tuple[int, str, bytes]], count: int, 
             assert remote.stderr
             for number in range(count * part // FILES, count * (part + 1) // FILES):
                 pid, user, message = next(lines)
+                unit, name = senders[number % len(senders)]
                 time = start + number * span * SECOND // count
                 fields = {
                     b"time": time,
@@ -101,6 +114,8 @@ def write(directory: Path, lines: Iterator[tuple[int, str, bytes]], count: int, 
                     b"pid": pid,
                     b"user": user.encode(),
                     b"message": message,
+                    b"unit": unit.encode(),
+                    b"name": name.encode(),
                 }
                 fields[b"second"] = time // SECOND % 60
                 remote.stdin.write((_BRIEF if chance.random() < LOST else _WHOLE) % fields + b"\n")

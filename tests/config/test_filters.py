@@ -10,7 +10,7 @@ import pytest
 from re2 import _re2
 
 from banagent.config.filters import whole
-from banagent.core.filter import HOST, Failregex, Filter, Ignoreregex, Sample, options
+from banagent.core.filter import HOST, Failregex, Filter, Ignoreregex, Sample, Sequence, options
 
 if TYPE_CHECKING:
     from config.tree import Tree
@@ -71,7 +71,7 @@ def test_all_that_a_filter_can_say(tree: Tree) -> None:
         failregexes=(
             Failregex(
                 name="password",
-                regex=rf"^Failed for (?P<user>.{{1,256}}) from {HOST} port \d+(?: ssh2)?$",
+                regex=rf"^(?:Failed for (?P<user>.{{1,256}}) from {HOST} port \d+(?: ssh2)?$)",
                 mode="aggressive",
                 weight=3,
                 once=True,
@@ -107,6 +107,156 @@ def test_the_least_that_a_filter_must_say(tree: Tree) -> None:
     assert least.ports is None
 
 
+LINKED = r"""
+description = "a directory"
+units       = ["d.service"]
+slices      = ["system-d*.slice"]
+containers  = ["d-?"]
+fields      = { _TRANSPORT = ["stdout", "sys*"], _SYSTEMD_USER_UNIT = ["d"] }
+formats     = ["nginx-error", "syslog"]
+source      = "files"
+session     = "id"
+
+[[link]]
+name    = "accept"
+regex   = '^conn=(?P<session>\d+) from <HOST>'
+samples = [{ line = "conn=1 from 192.0.2.1", address = "192.0.2.1" }]
+
+[[failregex]]
+name    = "bind"
+regex   = '^conn=(?P<session>\d+) (?P<count>\d+) refused$'
+
+[[failregex]]
+name    = "json"
+[failregex.json]
+status     = '401'
+"conn.0"   = '(?P<session>\d+)'
+
+[[ignoreregex]]
+json = { agent = 'probe' }
+
+[[sequence]]
+lines    = ["conn=1 from 192.0.2.1", "conn=1 2 refused"]
+failures = 2
+address  = "192.0.2.1"
+user     = ""
+from     = "d.c"
+
+[[sequence]]
+lines    = ["conn=1"]
+"""
+
+
+def test_what_a_filter_with_links_can_say(tree: Tree) -> None:
+    tree.filter("linked", LINKED)
+    assert tree.jail("linked").filter == Filter(
+        name="linked",
+        file=str(tree.root / "etc/banagent/filters/linked.toml"),
+        description="a directory",
+        units=("d.service",),
+        slices=("system-d*.slice",),
+        containers=("d-?",),
+        fields={"_TRANSPORT": ("stdout", "sys*"), "_SYSTEMD_USER_UNIT": ("d",)},
+        formats=("nginx-error", "syslog"),
+        source="files",
+        session="id",
+        links=(
+            Failregex(
+                name="accept",
+                regex=rf"^(?:conn=(?P<session>\d+) from {HOST})",
+                samples=(Sample(line="conn=1 from 192.0.2.1", address="192.0.2.1", at=13),),
+            ),
+        ),
+        failregexes=(
+            Failregex(name="bind", regex=r"^conn=(?P<session>\d+) (?P<count>\d+) refused$"),
+            Failregex(name="json", regex="", json={"status": "401", "conn.0": r"(?P<session>\d+)"}),
+        ),
+        ignoreregexes=(Ignoreregex(regex="", json={"agent": "probe"}),),
+        sequences=(
+            Sequence(
+                lines=("conn=1 from 192.0.2.1", "conn=1 2 refused"),
+                failures=2,
+                address="192.0.2.1",
+                user="",
+                source="d.c",
+                at=29,
+            ),
+            Sequence(lines=("conn=1",), failures=1, at=36),
+        ),
+    )
+
+
+NO_ID = 'has no (?P<session>…), which tells its session, as the file says session = "id"'
+NO_HOST = "has no <HOST>, so it can't tell whom to ban, and no [[link]] tells it either"
+
+
+@pytest.mark.parametrize(
+    ("written", "mistakes"),
+    [
+        # whose the failure is has to be told somewhere
+        ("[[failregex]]\nname = 'a'\nregex = '^x'", [f'failregex[0].regex = "^x": {NO_HOST}']),
+        ("[[failregex]]\nname = 'a'\njson = { x = 'y' }", [f"failregex[0].json: {NO_HOST}"]),
+        # a session has to be told by what it is said to be
+        (
+            "session = 'id'\n[[link]]\nname = 'l'\nregex = '^<HOST>'\n[[failregex]]\nname = 'a'\nregex = '^x'",
+            [f'failregex[0].regex = "^x": {NO_ID}', f'link[0].regex = "^<HOST>": {NO_ID}'],
+        ),
+        (
+            "session = 'pid'\n[[link]]\nname = 'l'\nregex = '^x'\n[[failregex]]\nname = 'a'\nregex = '^x'",
+            ['link[0].regex = "^x": has neither <HOST> nor (?P<user>…): it links nothing'],
+        ),
+        (
+            "[[link]]\nname = 'l'\nregex = '^<HOST>'\n[[failregex]]\nname = 'a'\nregex = '^<HOST>'",
+            ['link = [{ name = "l", regex = "^<HOST>" }]: needs session: what tells that lines belong together'],
+        ),
+        # one of regex and json, and something in it
+        (
+            "[[failregex]]\nname = 'a'\nregex = '^<HOST>'\njson = { x = '<HOST>' }",
+            ["failregex[0]: needs either regex or json"],
+        ),
+        (
+            "[[failregex]]\nname = 'a'\nregex = '^<HOST>'\n[[ignoreregex]]\njson = {}",
+            ["ignoreregex[0].json: must not be empty: it would match each object"],
+        ),
+        (
+            "[[failregex]]\nname = 'a'\njson = { x = '<HOST>', y = '<HOST>' }",
+            ["failregex[0].json: captures the same twice: <HOST> and each group may stand once"],
+        ),
+        (
+            "[[failregex]]\nname = 'a'\njson = { x = '<HOST>', y = '(' , 'a..b' = 'x', z = 1 }",
+            [
+                'failregex[0].json."a..b" = "x": the name must be names joined by dots, such as request.remote_ip',
+                "failregex[0].json.z = 1: must be text in quotes, not empty",
+                'failregex[0].json.y = "(": RE2 refuses it: missing ): "("',
+            ],
+        ),
+        # what is read
+        (
+            "fields = { MESSAGE = ['x'], _PID = [], _COMM = 'x' }\n[[failregex]]\nname = 'a'\nregex = '^<HOST>'",
+            [
+                (
+                    'fields.MESSAGE = ["x"]: the name must be a field that journald vouches for: _ and capitals, such '
+                    "as _TRANSPORT"
+                ),
+                "fields._PID = []: must be a list of texts in quotes, not empty",
+                'fields._COMM = "x": must be a list of texts in quotes, not empty',
+            ],
+        ),
+        (
+            "[[failregex]]\nname = 'a'\nregex = '^<HOST>'\n[[sequence]]\nlines = []\nfailures = -1",
+            [
+                "sequence[0].lines = []: must be a list of texts in quotes, not empty",
+                "sequence[0].failures = -1: must be a whole number from 0 to 1000000",
+            ],
+        ),
+    ],
+)
+def test_a_mistake_in_what_is_linked(tree: Tree, written: str, mistakes: list[str]) -> None:
+    tree.filter("any", f"description = 'x'\nunits = ['a.service']\n{written}\n")
+    said = [mistake.partition(": ")[2] for mistake in tree.mistakes()]
+    assert sorted(said) == sorted(mistakes)
+
+
 GOOD = """
 description = "x"
 units = ["a.service"]
@@ -114,6 +264,7 @@ units = ["a.service"]
 name = "a"
 regex = "^<HOST>"
 """
+OTHERS = "needs ports: who takes over a program that is not root's could else cut off anybody"
 
 
 @pytest.mark.parametrize(
@@ -127,14 +278,15 @@ regex = "^<HOST>"
             'units = ["sshd"]',
             ('units[0] = "sshd": must be a unit with its suffix, such as "ssh.service" or "ssh@*.service"'),
         ),
-        (3, "uids = []", "uids = []: must not be empty: the users whose entries are believed"),
+        (3, "uids = []", f"uids = []: must not be empty: the users whose entries are believed\nuids = []: {OTHERS}"),
         (
             3,
             "uids = [-1, 4294967295, '0']",
             (
-                "uids[0] = -1: must be a whole number from 0 to 4294967294\n"
-                "uids[1] = 4294967295: must be a whole number from 0 to 4294967294\n"
-                'uids[2] = "0": must be a whole number from 0 to 4294967294'
+                "uids[0] = -1: must be the name of a user, or a number from 0 to 4294967294\n"
+                "uids[1] = 4294967295: must be the name of a user, or a number from 0 to 4294967294\n"
+                'uids[2] = "0": must be the name of a user, or a number from 0 to 4294967294\n'
+                f'uids = [-1, 4294967295, "0"]: {OTHERS}'
             ),
         ),
         (3, 'logpath = ["a.log"]', 'logpath[0] = "a.log": must be an absolute path, such as "/var/log/auth.log"'),
@@ -144,7 +296,7 @@ regex = "^<HOST>"
             ('ports[0] = 0: must be a number from 1 to 65535, a range such as "8000-8100" or the name of a service'),
         ),
         (3, 'provenance = "web"', 'provenance = "web": must be "source", "package", "docs" or "samples"'),
-        (3, 'session = "tcp"', 'session = "tcp": must be "pid"'),
+        (3, 'session = "tcp"', 'session = "tcp": must be "pid" or "id"'),
         (
             3,
             "forgeable = true",
@@ -162,13 +314,8 @@ regex = "^<HOST>"
         (3, "extends = 'sshd'", 'extends = "sshd": not yet: comes with a later version; remove it'),
         (6, "mode = 'all'", 'failregex[0].mode = "all": must be "normal", "ddos", "extra" or "aggressive"'),
         (6, "weight = 0", "failregex[0].weight = 0: must be a whole number from 1 to 100"),
-        (6, "once = true", 'failregex[0].once = true: has no meaning without session = "pid" at the top of the file'),
+        (6, "once = true", "failregex[0].once = true: has no meaning without session at the top of the file"),
         (6, "samples = ['x']", 'failregex[0].samples[0] = "x": must be a table'),
-        (
-            6,
-            "samples = [{ line = 'x' }]",
-            ("failregex[0].samples[0]: address is missing: the address that the pattern must find in the line"),
-        ),
         (
             6,
             "samples = [{ address = '192.0.2.1', count = 0 }]",
@@ -187,10 +334,10 @@ regex = "^<HOST>"
             "[[failregex]]",
             (
                 "failregex[1]: name is missing: what the pattern is called in logs and listings\n"
-                "failregex[1]: regex is missing: a regular expression of RE2 with <HOST> where the address is"
+                "failregex[1]: needs either regex or json"
             ),
         ),
-        (6, "[[ignoreregex]]", "ignoreregex[0]: regex is missing: a regular expression of RE2"),
+        (6, "[[ignoreregex]]", "ignoreregex[0]: needs either regex or json"),
         (6, "[[nomatch]]", "nomatch[0]: line is missing: a MESSAGE as the service writes it"),
     ],
 )
@@ -268,18 +415,17 @@ ANCHOR = "must begin with ^ (flags come behind it): else an enemy can place a fa
         ("^*<HOST>", 'RE2 refuses it at character 2: no argument for repetition operator: "*"'),
         ("^{0}<HOST>", 'RE2 refuses it at character 2: no argument for repetition operator: "{0}"'),
         # captures
-        ("^x", "has no <HOST>, so it can't tell whom to ban"),
-        ("^(?P<usr>x) (?P<b>y) <HOST>", "captures b, usr; only address (in <HOST>) and user are: write (?:…) instead"),
-        ("^(x) <HOST>", "captures more than one address and one user: <HOST> may stand once; write (?:…) for groups"),
         (
-            "^(?:x <HOST>|y <HOST>)",
-            "captures more than one address and one user: <HOST> may stand once; write (?:…) for groups",
+            "^(?P<usr>x) (?P<b>y) <HOST>",
+            "captures b, usr; only address (in <HOST>), user, session and count are: write (?:…) instead",
         ),
+        ("^(x) <HOST>", "captures more than it names: <HOST> may stand once; write (?:…) for groups"),
+        ("^(?:x <HOST>|y <HOST>)", "captures more than it names: <HOST> may stand once; write (?:…) for groups"),
         # size
         (
             "^.{1,1000}.{1,1000}<HOST>",
             (
-                "compiles to 4018 steps, and an enemy can make each byte of a line take them all; at most 2000 are "
+                "compiles to 4040 steps, and an enemy can make each byte of a line take them all; at most 2000 are "
                 "allowed: shorten repeats such as {1,256}"
             ),
         ),
@@ -290,7 +436,7 @@ def test_a_pattern_that_is_refused(regex: str, mistake: str) -> None:
     """An ellipsis stands for the rest of the pattern."""
     pieces = {"ring": "a<ring>", "bomb": "<b>" * 99, "b": "<c>" * 99, "c": "<d>" * 99, "d": "<bomb>" * 99}
     with pytest.raises(ValueError) as caught:
-        whole(regex, pieces, host=True)
+        whole(regex, pieces)
     text = str(caught.value)
     assert text.isprintable()
     assert len(text) < 200
@@ -301,7 +447,7 @@ def test_a_pattern_that_is_refused(regex: str, mistake: str) -> None:
     "regex", ["^a|b<HOST>", "^(?i)a|b<HOST>", "^|b<HOST>", "^(?m)a$|^b<HOST>", "^a|(?:^|x)b<HOST>"]
 )
 def test_no_part_of_a_pattern_matches_behind_the_beginning(regex: str) -> None:
-    compiled = _re2.RE2(whole(regex, {}, host=True).encode(), options())
+    compiled = _re2.RE2(whole(regex, {}).encode(), options())
     address = dict(compiled.NamedCapturingGroups())[b"address"]
     for enemy in (b"user xb192.0.2.1", b"user\nb192.0.2.1", b"user b192.0.2.1"):
         spans = compiled.Match(_re2.RE2.Anchor.UNANCHORED, enemy, 0, len(enemy))
@@ -309,10 +455,10 @@ def test_no_part_of_a_pattern_matches_behind_the_beginning(regex: str) -> None:
 
 
 def test_a_pattern_of_many_steps_is_allowed() -> None:
-    assert whole("^.{1,256}a.{1,256}b.{1,256}<HOST>$", {}, host=True)
+    assert whole("^.{1,256}a.{1,256}b.{1,256}<HOST>$", {})
 
 
-def test_an_ignoreregex_needs_no_host_but_an_anchor() -> None:
-    assert whole("^probe", {}, host=False) == "^probe"
+def test_a_field_of_json_is_matched_whole_and_needs_no_anchor() -> None:
+    assert whole("a|b", {}, line=False) == "a|b"
     with pytest.raises(ValueError, match="must begin with"):
-        whole("probe", {}, host=False)
+        whole("a|b", {})

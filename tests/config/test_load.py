@@ -20,6 +20,7 @@ from banagent.config.toml import Document, is_list, is_table
 from banagent.core.address import parse_network
 from banagent.core.duration import HOUR
 from banagent.errors import ConfigError
+from config.tree import FILTER
 
 if TYPE_CHECKING:
     from config.tree import Tree
@@ -96,15 +97,60 @@ def test_later_files_override_earlier_ones_key_by_key(tree: Tree) -> None:
     jail = tree.jail("sshd")
     assert (jail.maxretry, jail.findtime, jail.bantime) == (1, 2, 4)
     assert (jail.enabled, jail.mode, jail.ports) == (True, "extra", None)
-    origins = {key: str(Path(file).relative_to(tree.root)) for key, file in jail.origins.items()}
+    set_by = {key: origin for key, origin in jail.origins.items() if origin.file.startswith(str(tree.root))}
+    origins = {key: f"{Path(origin.file).relative_to(tree.root)}:{origin.line}" for key, origin in set_by.items()}
     assert origins == {
-        "enabled": "usr/lib/banagent/banagent.toml",
-        "maxretry": "usr/lib/banagent/banagent.toml",
-        "findtime": "etc/banagent/banagent.toml",
-        "mode": "etc/banagent/banagent.toml",
-        "ports": "etc/banagent/conf.d/10-a.toml",
-        "bantime.time": "etc/banagent/conf.d/20-b.toml",
+        "enabled": "usr/lib/banagent/banagent.toml:6",
+        "maxretry": "usr/lib/banagent/banagent.toml:2",
+        "findtime": "etc/banagent/banagent.toml:2",
+        "mode": "etc/banagent/banagent.toml:5",
+        "ports": "etc/banagent/conf.d/10-a.toml:2",
+        "bantime.time": "etc/banagent/conf.d/20-b.toml:1",
+        # what a jail could say, but leaves to its filter
+        "units": "usr/lib/banagent/filters/sshd.toml:3",
     }
+
+
+def test_a_jail_says_what_is_read_in_place_of_its_filter(tree: Tree) -> None:
+    tree.admin(
+        """
+        defaults.source = 'journal'
+        [jails.sshd]
+        units       = ['other.service']
+        uids        = [7]
+        identifiers = ['other']
+        containers  = ['c*']
+        logpath     = ['/x']
+        formats     = ['iso', 'plain']
+        [jails.web]
+        source = 'files'
+        """
+    )
+    changed, same = tree.jail("sshd").filter, tree.jail("web").filter
+    assert (changed.units, changed.uids, changed.identifiers) == (("other.service",), (7,), ("other",))
+    assert (changed.containers, changed.logpath, changed.formats) == (("c*",), ("/x",), ("iso", "plain"))
+    assert (changed.source, same.source, same.units) == ("journal", "files", ("a.service",))
+
+
+@pytest.mark.parametrize(
+    ("filter_key", "admin", "at"),
+    [
+        ("forgeable = true", "[jails.any]\nenabled = true\nports = 'all'\n", '3: jails.any.ports = "all"'),
+        ("uids = [0, 33]", "[jails.any]\nports = 'all'\nenabled = true\n", '2: jails.any.ports = "all"'),
+        ("uids = [33]", "[jails.any]\nenabled = true\n[defaults]\nports = 'all'\n", "1: jails.any"),
+        ("", "[jails.any]\nuids = [33]\nenabled = true\nports = 'all'\n", '4: jails.any.ports = "all"'),
+    ],
+)
+def test_who_could_cut_off_others_does_so_on_ports_only(tree: Tree, filter_key: str, admin: str, at: str) -> None:
+    tree.filter("any", f"{filter_key}\n{FILTER}")
+    tree.admin(admin)
+    text = "its filter's entries can be made up, or are of a program that is not root's: name the service's ports"
+    assert tree.mistakes() == [f"banagent.toml:{at}: {text}"]
+    # a jail that does not run does no harm, nor one with ports
+    tree.admin(admin.replace("true", "false"))
+    tree.load()
+    tree.admin(admin.replace("'all'", "[80]"))
+    assert tree.jail("any").ports is not None
 
 
 def test_a_jails_own_value_wins_over_later_defaults(tree: Tree) -> None:

@@ -16,7 +16,10 @@ DURATION = 'must be a duration such as 600 (seconds), "10m", "1d 12h" or "1y 6mo
 PORT = 'must be a number from 1 to 65535, a range such as "8000-8100" or the name of a service'
 NAME = "the name must begin with a small letter, then at most 63 of a-z, 0-9, _ and -"
 LATER = "not yet: comes with a later version; remove it"
-COMMON = "ports, bantime, findtime, maxretry, ignoreip, mode, scope, logpath"
+COMMON = (
+    "ports, bantime, findtime, maxretry, ignoreip, mode, source, scope, "
+    "logpath, formats, units, uids, identifiers, containers"
+)
 
 ONE = [
     # wrong types: a boolean is no number, a number no boolean
@@ -118,13 +121,16 @@ ONE = [
     # keys that come later, and keys of fail2ban
     ("defaults.bantime.increment = true", f"defaults.bantime.increment = true: {LATER}"),
     ("defaults.scope = 'forward'", f'defaults.scope = "forward": {LATER}'),
-    ("jails.sshd.logpath = ['/x']", f'jails.sshd.logpath = ["/x"]: {LATER}'),
     ("[notify]", f"notify: {LATER}"),
     ("jails.sshd.port = 'ssh'", 'jails.sshd.port = "ssh": no key: write ports'),
     ("jails.sshd.banaction = 'ufw'", 'jails.sshd.banaction = "ufw": no key: bans go into nftables; remove it'),
     (
         "defaults.filter = 'sshd'",
         ('defaults.filter = "sshd": no key: a filter is chosen in [jails.NAME]; write it there'),
+    ),
+    (
+        "defaults.units = ['a.service']",
+        ('defaults.units = ["a.service"]: no key: it says what one service logs; write it in [jails.NAME]'),
     ),
     # names of jails
     ("[jails.Sshd]", f"jails.Sshd: {NAME}"),

@@ -13,8 +13,10 @@ from banagent.core.never import Host, Never
 from banagent.core.session import LIFETIME, Sessions
 
 
-def offence(address: str, second: float = 0, pattern: str = "password", pid: int | None = None, **more: Any) -> Offence:
-    return Offence(int(second * SECOND), f"p{second}", parse_address(address), "root", "sshd", pattern, pid, **more)
+def offence(
+    address: str, second: float = 0, pattern: str = "password", session: str | None = None, **more: Any
+) -> Offence:
+    return Offence(int(second * SECOND), f"p{second}", parse_network(address), "root", "sshd", pattern, session, **more)
 
 
 def jail(never: Never | None = None, *, maxretry: int = 3, bantime: int | None = 600, sessions: bool = False) -> Jail:
@@ -97,6 +99,44 @@ def test_subject(address: str, subject: str | None) -> None:
     assert court.ignored == (subject is None)
 
 
+@pytest.mark.parametrize(
+    ("network", "subject"),
+    [
+        # some services tell of whole networks
+        ("192.0.2.0/24", "192.0.2.0/24"),
+        ("2001:db8:2::/64", "2001:db8:2::/64"),
+        ("2001:db8:2::/48", "2001:db8:2::/48"),
+        ("2001:db8:2::/96", "2001:db8:2::/64"),
+        ("2001:db8:1:0:5::/96", "2001:db8:1:0:5::/96"),  # on-link, where others live
+        # never: within one, or around one of those whom it must not reach
+        ("198.51.100.128/25", None),
+        ("198.51.0.0/16", None),
+        ("203.0.113.0/24", None),
+        ("127.0.0.0/16", None),
+        ("2001:db8:1::/64", None),
+        ("2001:db8::/32", None),
+        ("2001:db8:3::/64", None),
+    ],
+)
+def test_subject_of_a_network(network: str, subject: str | None) -> None:
+    never = Never([parse_network("198.51.100.0/24"), parse_address("2001:db8:3::1")], HOST)
+    court = jail(never, maxretry=1)
+    assert [str(ban.address) for ban in bans(court, offence(network))] == ([] if subject is None else [subject])
+    assert court.ignored == (subject is None)
+
+
+def test_a_network_is_counted_as_one() -> None:
+    court = jail()
+    assert not bans(court, offence("192.0.2.0/24"), offence("192.0.2.1", 1), offence("192.0.2.0/24", 2))
+    assert [str(ban.address) for ban in bans(court, offence("192.0.2.0/24", 3))] == ["192.0.2.0/24"]
+
+
+def test_a_failure_without_address_bans_nobody() -> None:
+    court = jail(maxretry=1)
+    assert bans(court, offence("192.0.2.1", times=3)._replace(address=None)) == []
+    assert (court.failures, court.ignored, court.unaddressed) == (0, 0, 3)
+
+
 def test_one_of_a_64_after_the_other() -> None:
     assert [str(ban.address) for ban in bans(jail(), *(offence(f"2001:db8:2::{n}", n) for n in range(3)))] == [
         "2001:db8:2::/64",
@@ -146,12 +186,12 @@ def test_a_pid_that_comes_round_again_is_another_session() -> None:
     assert attempts(("closed", False), ("password", False), step=LIFETIME + 1) == 2
 
 
-def test_sessions_are_per_address_and_pid() -> None:
+def test_sessions_are_per_address_and_session() -> None:
     court = jail(sessions=True)
-    assert not bans(court, offence("192.0.2.1", pid=1), offence("192.0.2.1", 1, "closed", pid=1))
-    assert not bans(court, offence("192.0.2.1", 2, pid=2))
-    assert len(bans(court, offence("192.0.2.1", 3, pid=3))) == 1
-    # without a pid each line counts
+    assert not bans(court, offence("192.0.2.1", session="1"), offence("192.0.2.1", 1, "closed", session="1"))
+    assert not bans(court, offence("192.0.2.1", 2, session="2"))
+    assert len(bans(court, offence("192.0.2.1", 3, session="3"))) == 1
+    # where the session is not known each line counts
     assert len(bans(court, *(offence("192.0.2.2", second) for second in range(3)))) == 1
 
 

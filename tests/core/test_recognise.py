@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from banagent.core.events import Entry
 from banagent.core.filter import HOST, Failregex, Filter, Ignoreregex, Trust
-from banagent.core.recognise import LONGEST, LONGEST_USER, Recogniser, View
+from banagent.core.recognise import LONGEST, LONGEST_TEXT, MOST, Recogniser, View
 
 FAILED = Failregex(name="failed", regex=rf"^Failed for (?P<user>.*) from {HOST}$")
 LOOSE = Failregex(name="loose", regex=rf"^Failed .* from {HOST}", mode="extra")
 QUIET = Ignoreregex(regex=r"^Failed for monitor from ")
+FILTER = Filter(name="f", file="-", description="-", units=("x.service",), failregexes=(FAILED,))
 
 
 def entry(message: bytes, **more: Any) -> Entry:
@@ -65,7 +68,7 @@ ONE = recogniser(x=("normal", (FAILED, LOOSE)))
         (b"Failed for a\nb from 192.0.2.1", ("192.0.2.1", "a\nb", 1)),
         (b"Failed for \xff\xfe from 192.0.2.1", ("192.0.2.1", "\\xff\\xfe", 1)),
         (b"Failed for \x1b[2J from 192.0.2.1", ("192.0.2.1", "\x1b[2J", 1)),
-        (b"Failed for " + b"u" * 5000 + b" from 192.0.2.1", ("192.0.2.1", "u" * LONGEST_USER, 1)),
+        (b"Failed for " + b"u" * 5000 + b" from 192.0.2.1", ("192.0.2.1", "u" * LONGEST_TEXT, 1)),
     ],
 )
 def test_recognises(message: bytes, expected: tuple[str, str, int]) -> None:
@@ -78,11 +81,6 @@ def test_recognises(message: bytes, expected: tuple[str, str, int]) -> None:
         b"",
         b"Accepted for root from 192.0.2.1",
         b"xFailed for root from 192.0.2.1",
-        # no address, though its letters could be some
-        b"Failed for root from dead.beef",
-        b"Failed for root from 1.2.3",
-        b"Failed for root from 300.1.1.1",
-        b"Failed for root from host.example",
         # the filter's own exception
         b"Failed for monitor from 192.0.2.1",
         # cut short, a newline behind it, a wrapper that is none
@@ -95,6 +93,104 @@ def test_does_not_recognise(message: bytes) -> None:
     assert found(ONE, entry(message)) == []
 
 
+@pytest.mark.parametrize(
+    "name", ["dead.beef", "1.2.3", "300.1.1.1", "host.example", "UNKNOWN", "-", "192.0.2.1.example"]
+)
+def test_a_name_is_a_failure_without_address(name: str) -> None:
+    message = b"Failed for root from " + name.encode()
+    assert found(ONE, entry(message)) == [("x", "failed", "None", "root", 1)]
+
+
+def test_an_address_is_looked_for_behind_the_first_pattern_that_matches() -> None:
+    """The one that finds it counts; if none does, the first."""
+    name = Failregex(name="name", regex=rf"^Failed for (?P<user>.*) from {HOST} ")
+    both = recogniser(x=("normal", (name, FAILED)))
+    assert found(both, entry(b"Failed for root from a.example from 192.0.2.1"))[0][1:3] == ("failed", "192.0.2.1")
+    assert found(both, entry(b"Failed for root from a.example from b.example"))[0][1:3] == ("name", "None")
+
+
+def test_a_link_takes_no_failure_away() -> None:
+    """A line that tells of a failure counts, even if a link finds an address in it."""
+    failed = Failregex(name="failed", regex="^(?P<session>[0-9]+) failed")
+    told = Failregex(name="told", regex=rf"^(?P<session>[0-9]+) .* by {HOST}$")
+    linked = replace(FILTER, session="id", failregexes=(failed,), links=(told,))
+    of = Recogniser({"x": View(linked, "normal")})
+    line = entry(b"7 failed by 192.0.2.1")
+    ((_, offence),) = of.offences(line, of.sift(line.message))
+    assert (offence.pattern, offence.times, offence.session) == ("failed", 1, "7")
+    line = entry(b"7 opened by 192.0.2.1")
+    ((_, offence),) = of.offences(line, of.sift(line.message))
+    assert (offence.pattern, offence.times, str(offence.address)) == ("told", 0, "192.0.2.1")
+
+
+COUNTING = Failregex(name="count", regex=rf"^(?P<count>.*) failures of {HOST}$")
+
+
+@pytest.mark.parametrize(
+    ("count", "times"),
+    [
+        (b"3", 3),
+        (b"007", 7),
+        # an entry is a failure, whatever number it gives
+        (b"0", 1),
+        (b"", 1),
+        (b"-3", 1),
+        (b"1e9", 1),
+        (b"\xb2", 1),
+        # nobody fails as often as an enemy can write
+        (b"1000000", MOST),
+        (b"9" * 8000, MOST),
+    ],
+)
+def test_a_line_that_stands_for_many(count: bytes, times: int) -> None:
+    of = recogniser(x=("normal", (COUNTING,)))
+    assert found(of, entry(count + b" failures of 192.0.2.1")) == [("x", "count", "192.0.2.1", None, times)]
+    wrapped = b"message repeated 2 times: [ " + count + b" failures of 192.0.2.1]"
+    assert found(of, entry(wrapped)) == [("x", "count", "192.0.2.1", None, 2 * times)]
+
+
+JSON = Failregex(name="json", regex="", json={"status": "401", "request.ip": HOST, "request.user": "(?P<user>.*)"})
+
+
+@pytest.mark.parametrize("padding", [0, 100_000])
+def test_an_object_of_json_is_parsed_whole(padding: int) -> None:
+    """Who makes it long does not escape, as its end is not cut off."""
+    of = recogniser(x=("normal", (JSON, FAILED)))
+    request = {"ip": "[2001:db8::1]:22", "user": 'x","ip":"192.0.2.66', "agent": "y" * padding}
+    line = json.dumps({"status": 401, "request": request}).encode()
+    expected = [("x", "json", "2001:db8::1", 'x","ip":"192.0.2.66', 1)]
+    assert found(of, entry(line)) == expected
+    assert found(of, entry(b"message repeated 1 times: [ " + line + b"]")) == expected
+    assert found(of, entry(line[:-1])) == []
+    assert found(of, entry(line.replace(b"401", b"200"))) == []
+    assert found(of, entry(b"Failed for root from 192.0.2.1"))[0][1] == "failed"
+
+
+def test_an_ignored_object_of_json() -> None:
+    ignored = Ignoreregex(regex="", json={"status": "4.."})
+    of = Recogniser({"x": View(replace(FILTER, failregexes=(JSON,), ignoreregexes=(ignored,)), "normal")})
+    line = entry(b'{"status": 401, "request": {"ip": "192.0.2.1", "user": ""}}')
+    assert len(of.sift(line.message)) == 2
+    assert found(of, line) == []
+
+
+@pytest.mark.parametrize(
+    ("told_by", "position", "pid", "session"),
+    [
+        ("pid", "s=1;i=2;b=0123456789abcdef0123456789abcdef;m=3", 7, "7@0123456789abcdef0123456789abcdef"),
+        ("pid", "/var/log/x@12:345", 7, "7"),
+        ("pid", "p", None, None),
+        ("id", "p", 7, "abc"),
+    ],
+)
+def test_what_tells_a_session(told_by: str, position: str, pid: int | None, session: str | None) -> None:
+    failed = Failregex(name="failed", regex=rf"^(?P<session>\w+): failed {HOST}$")
+    of = Recogniser({"x": View(replace(FILTER, session=told_by, failregexes=(failed,)), "normal")})
+    line = entry(b"abc: failed 192.0.2.1", pid=pid)._replace(position=position)
+    ((_, offence),) = of.offences(line, of.sift(line.message))
+    assert offence.session == session
+
+
 @pytest.mark.parametrize("mode", ["normal", "extra"])
 @pytest.mark.parametrize("shift", range(-3, 14))
 def test_a_line_cut_within_its_address_bans_nobody(mode: str, shift: int) -> None:
@@ -104,7 +200,21 @@ def test_a_line_cut_within_its_address_bans_nobody(mode: str, shift: int) -> Non
     message = b"Failed for " + b"u" * (LONGEST - len("Failed for ") - len(tail) + shift) + tail
     assert len(message) == LONGEST + shift
     addresses = {address for _, _, address, _, _ in found(recogniser(x=(mode, patterns)), entry(message))}
-    assert addresses <= {"192.0.2.123"}
+    assert addresses <= {"192.0.2.123", "None"}
+
+
+def test_a_user_who_is_cut_failed_nevertheless() -> None:
+    behind = Failregex(name="behind", regex=rf"^Failed from {HOST} as (?P<user>.*)")
+    message = b"Failed from 192.0.2.1 as " + b"u" * 1_000_000
+    assert found(recogniser(x=("normal", (behind,))), entry(message)) == [
+        ("x", "behind", "192.0.2.1", "u" * LONGEST_TEXT, 1)
+    ]
+
+
+def test_a_session_that_is_cut_is_none() -> None:
+    behind = Failregex(name="behind", regex=rf"^Failed from {HOST} in (?P<session>.*)")
+    of = Recogniser({"x": View(replace(FILTER, session="id", failregexes=(behind,)), "normal")})
+    assert found(of, entry(b"Failed from 192.0.2.1 in " + b"7" * 1_000_000)) == []
 
 
 def test_a_megabyte_is_matched_as_far_as_it_is_read() -> None:
@@ -120,7 +230,16 @@ def test_modes_and_order() -> None:
 
 
 # whom it trusts: (unit, uid, identifier) and whether it counts
-TRUST = Trust(("ssh.service", "ssh@*.service"), (0, 33), ("sshd",))
+TRUST = Trust(
+    Filter(
+        name="sshd",
+        file="-",
+        description="-",
+        units=("ssh.service", "ssh@*.service"),
+        uids=(0, 33),
+        identifiers=("sshd",),
+    )
+)
 
 
 @pytest.mark.parametrize(
@@ -154,10 +273,16 @@ def test_trust(unit: str | None, uid: int | None, identifier: str | None, *, cou
     assert TRUST(item._replace(continuation=True)) is False
 
 
-def test_untrusted_lines_are_counted() -> None:
-    of = recogniser(x=("normal", (FAILED,)))
-    assert found(of, entry(b"Failed for root from 192.0.2.1", uid=1000)) == []
-    assert of.untrusted == 1
+def test_senders_who_are_not_trusted_are_told() -> None:
+    refused: list[tuple[Entry, str]] = []
+    of = Recogniser({"x": View(FILTER, "normal")}, refused=lambda item, name: refused.append((item, name)))
+    line = entry(b"Failed for root from 192.0.2.1", uid=1000)
+    assert found(of, line) == []
+    assert refused == [(line, "f")]
+    # not of what tells no address, nor of what counts, nor of what nobody asked for
+    for message, uid in ((b"Failed for root from x", 1000), (b"Failed for root from 192.0.2.1", 0), (b"x", 1000)):
+        found(of, entry(message, uid=uid))
+    assert refused == [(line, "f")]
 
 
 def test_no_jails() -> None:

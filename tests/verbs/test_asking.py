@@ -30,14 +30,24 @@ def why(**facts: Any) -> dict[str, Any]:
     } | facts
 
 
-def setting(key: str, value: str, file: str | None, line: int | None) -> dict[str, Any]:
-    return {"key": key, "value": value, "file": file, "line": line}
+def place(value: str, file: str | None = None, line: int | None = None) -> dict[str, Any]:
+    return {"value": value, "file": file, "line": line}
+
+
+def setting(key: str, now: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
+    return {"key": key, **now, "replaces": before}
 
 
 SETTINGS = [
-    setting("jails.sshd.enabled", "true", "/usr/lib/banagent/banagent.toml", 4),
-    setting("jails.sshd.findtime", "3600", None, None),
-    setting("jails.sshd.maxretry", "3", "/etc/banagent/banagent.toml", 2),
+    setting("jails.sshd.enabled", place("true", "/usr/lib/banagent/banagent.toml", 4), place("false")),
+    setting("jails.sshd.findtime", place('"1h"'), None),
+    setting(
+        "jails.sshd.maxretry",
+        place("10", "/etc/banagent/banagent.toml", 2),
+        place("5", "/usr/lib/banagent/banagent.toml", 5),
+    ),
+    setting("jails.sshd.mode", place('"\x1b[2J"', "/etc/banagent/conf.d/a.toml"), place('"normal"')),
+    setting("jails.web.ports", place("[80]", "/etc/banagent/filters/web.toml", 3), None),
 ]
 
 # --- status ---
@@ -216,6 +226,18 @@ def test_jails(agent: Answering, prompt: Prompt) -> None:
     assert prompt("jails", "--json").json == agent.replies["Jails"]["jails"]  # type: ignore[index]  # a mapping
 
 
+DIFFERENCE = """\
+jails.sshd.maxretry
+  - 5   /usr/lib/banagent/banagent.toml:5
+  + 10  /etc/banagent/banagent.toml:2
+jails.sshd.mode
+  - "normal"   (default)
+  + "\\x1b[2J"  /etc/banagent/conf.d/a.toml
+jails.web.ports
+  + [80]  /etc/banagent/filters/web.toml:3
+"""
+
+
 def test_config(agent: Answering, prompt: Prompt) -> None:
     agent.replies["GetConfig"] = {"settings": SETTINGS}
     head, *rows = (line.split() for line in prompt("config").out.splitlines())
@@ -224,9 +246,12 @@ def test_config(agent: Answering, prompt: Prompt) -> None:
         "/usr/lib/banagent/banagent.toml:4",
         "(default)",
         "/etc/banagent/banagent.toml:2",
+        "/etc/banagent/conf.d/a.toml",
+        "/etc/banagent/filters/web.toml:3",
     ]
     assert prompt("config", "--json").json == SETTINGS
     assert prompt("config", "--diff", "--json").json == SETTINGS[2:]
+    assert prompt("config", "--diff").out == DIFFERENCE
     agent.replies["GetConfig"] = {"settings": SETTINGS[:2]}
     assert prompt("config", "--diff") == (1, "", "banagent: the admin's files change nothing; see banagent.toml(5)\n")
 

@@ -102,8 +102,20 @@ def scene(agent: Answering) -> Answering:
         },
         "GetConfig": {
             "settings": [
-                {"key": "jails.sshd.enabled", "value": "true", "file": "/usr/lib/banagent/banagent.toml", "line": 2},
-                {"key": "jails.sshd.bantime", "value": '"1d"', "file": "/etc/banagent/banagent.toml", "line": 2},
+                {
+                    "key": "jails.sshd.enabled",
+                    "value": "true",
+                    "file": "/usr/lib/banagent/banagent.toml",
+                    "line": 38,
+                    "replaces": {"value": "false", "file": None, "line": None},
+                },
+                {
+                    "key": "jails.sshd.bantime",
+                    "value": '"1d"',
+                    "file": "/etc/banagent/banagent.toml",
+                    "line": 2,
+                    "replaces": {"value": '"1h"', "file": None, "line": None},
+                },
             ]
         },
     }

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +21,7 @@ from verbs.answering import HOSTILE, PATIENCE, WIDE, ban, status
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from verbs.answering import Answering
     from verbs.conftest import Prompt
@@ -59,17 +59,53 @@ def test_a_reader_that_has_enough(agent: Answering, socket: Path, words: tuple[s
     assert (process.returncode, err) == (0, b"")
 
 
-def test_a_full_disk(agent: Answering, socket: Path) -> None:
+UNWRITTEN = {">/dev/full": "No space left on device", ">&-": "Bad file descriptor"}
+
+
+@pytest.mark.parametrize("where", UNWRITTEN)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list",),
+        ("list", "--json"),
+        ("config", "--diff"),
+        ("completion", "bash"),
+        ("--help",),
+        ("ban", "--help"),
+        ("--version",),
+    ],
+    ids=" ".join,
+)
+def test_what_can_not_be_written(agent: Answering, socket: Path, words: tuple[str, ...], where: str) -> None:
     agent.bans = [ban("192.0.2.1")]
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "banagent", "--socket", str(socket), "list"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            timeout=PATIENCE,
-            check=False,
-        )
-    assert (done.returncode, done.stderr) == (1, b"banagent: can't write: No space left on device\n")
+    agent.replies["GetConfig"] = {
+        "settings": [{"key": "a", "value": "1", "file": "/etc/b", "line": 1, "replaces": None}]
+    }
+    done = redirected(where, "--socket", str(socket), *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"banagent: can't write: {UNWRITTEN[where]}\n"
+
+
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&-", ">&- 2>&-"])
+def test_an_error_that_can_not_be_written(tmp_path: Path, where: str) -> None:
+    done = redirected(where, "--socket", str(tmp_path / "nobody"), "status")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+
+
+def test_input_that_is_closed(tmp_path: Path) -> None:
+    done = redirected("<&-", "--socket", str(tmp_path / "nobody"), "ban", "-")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "banagent: standard input is closed\n")
+
+
+def redirected(where: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with a redirection of the shell's."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {where}', "sh", sys.executable, "-m", "banagent", *words],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
 
 
 def test_following(agent: Answering, socket: Path) -> None:
@@ -81,7 +117,7 @@ def test_following(agent: Answering, socket: Path) -> None:
             agent.happen("banned", failures=number + 1)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err) == (-signal.SIGINT, "")  # the kernel ended it: Python could miss the signal
 
 
 def test_following_an_agent_that_ends(agent: Answering, socket: Path) -> None:

@@ -7,12 +7,13 @@ Each raises ValueError, whose text says what is allowed and is fit to follow `KE
 
 from __future__ import annotations
 
+import pwd
 import re
 import socket
 from typing import TYPE_CHECKING, Final
 
 from banagent.config.table import suggest
-from banagent.config.toml import notation
+from banagent.config.toml import is_list, notation
 from banagent.core import duration
 from banagent.core.address import Network, parse_address, parse_network
 
@@ -26,6 +27,8 @@ PORTS_ARE: Final = 'a list such as ["ssh", 2222, "8000-8100"], or "all"'
 _PORT_IS: Final = 'must be a number from 1 to 65535, a range such as "8000-8100" or the name of a service'
 _RANGE: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _SERVICE: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._+-]{1,64}")
+_USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+LAST_UID: Final = 2**32 - 2
 _LONGEST_NETWORK: Final = 60  # characters: eight groups, four of them with dots, and a prefix length
 _UNIT: Final = re.compile(r"[A-Za-z0-9:_.\\@*?\[\]!-]*(?:\.[a-z]+|\*)")
 
@@ -49,6 +52,13 @@ def any_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text in quotes")
     return value
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Give a list of texts, none of them empty."""
+    if not is_list(value) or not value or not all(isinstance(item, str) and item for item in value):
+        raise ValueError("must be a list of texts in quotes, not empty")
+    return tuple(str(item) for item in value)
 
 
 def name(value: object) -> str:
@@ -145,6 +155,18 @@ def port_name(value: object) -> str | int:
         raise ValueError(_PORT_IS)
     if not 1 <= low <= high <= 65535:
         raise ValueError(_PORT_IS)
+    return value
+
+
+def user(value: object) -> int | str:
+    """Give a user's number; the name of a user that this machine does not have as it is."""
+    if isinstance(value, str) and _USER.fullmatch(value):
+        try:
+            return pwd.getpwnam(value).pw_uid
+        except KeyError:
+            return value
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LAST_UID:
+        raise ValueError(f"must be the name of a user, or a number from 0 to {LAST_UID}")
     return value
 
 

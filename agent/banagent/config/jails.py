@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from banagent.config import checks, keys
 from banagent.config.table import Values, suggest
-from banagent.config.toml import is_table
+from banagent.config.toml import Origin, is_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from banagent.config.toml import Document
     from banagent.core.address import Network
@@ -35,7 +35,7 @@ class JailConfig:
     maxretry: int
     ignoreip: tuple[Network, ...]
     mode: str
-    origins: Mapping[str, str] = field(compare=False, repr=False)  # dotted key: the file that gave its value
+    origins: Mapping[str, Origin] = field(compare=False, repr=False)  # by dotted key, of all that a file sets
 
 
 class Layer(NamedTuple):
@@ -52,26 +52,43 @@ class Source(NamedTuple):
     filter: Filter | None
 
 
-def build(layers: Sequence[Layer], filters: Mapping[str, Source], mistakes: list[Mistake]) -> tuple[JailConfig, ...]:
+def needed(layers: Sequence[Layer], filters: Collection[str]) -> set[str]:
+    """Give the names of the filters that the enabled jails need, of those that there are."""
+    values = _NOTHING
+    for layer in layers:
+        values = layer.values.over(values)
+    jails = {
+        name: _effective(values, name) for name in (*filters, *(name for layer in layers for name in _written(layer)))
+    }
+    return {jail[keys.FILTER] or name for name, jail in jails.items() if jail[keys.ENABLED]} & {*filters}
+
+
+def build(
+    layers: Sequence[Layer], filters: Mapping[str, Source], names: Collection[str], mistakes: list[Mistake]
+) -> tuple[JailConfig, ...]:
     """Merge the files, later over earlier; give a jail for each name in them and for each filter, by name.
 
-    What is wrong with a jail is added to `mistakes`, and it is left out, as is one whose filter has mistakes.
+    What is wrong with a jail is added to `mistakes`, and it is left out, as are those whose filter has mistakes, or is
+    not in `filters`, though it is one of the `names` that there are.
     """
     values, origins = _NOTHING, _NOTHING
     for layer in layers:
         values = layer.values.over(values)
-        origins = layer.values.map(layer.document.file).over(origins)
+        origins = layer.values.map(layer.document.origin).over(origins)
     jails: list[JailConfig] = []
     for name in sorted({*filters, *(name for layer in layers for name in _written(layer))}):
         jail = _effective(values, name)
         filter_name = jail[keys.FILTER] or name
         source = filters.get(filter_name)
-        if source is None:
-            mistakes.extend(_without_filter(layers, name, filter_name, filters))
-        elif source.filter is not None and source.document is not None:
-            ports = _ports(jail, source.filter, source.document, mistakes)
-            files = dict(_effective(origins, name).leaves())
-            jails.append(_jail(name, jail, source.filter, ports, {"ports": source.filter.file, **files}))
+        if filter_name not in names:
+            mistakes.extend(_without_filter(layers, name, filter_name, names))
+        elif source is not None and source.filter is not None and source.document is not None:
+            filter_ = _changed(source.filter, jail)
+            ports = _ports(jail, filter_, source.document, mistakes)
+            if ports is None and not filter_.credible and jail[keys.ENABLED]:
+                mistakes.extend(_all_ports(layers, name))
+            set_by = _effective(origins, name).over(_of_filter(source.document))
+            jails.append(_jail(name, jail, filter_, ports, dict(set_by.leaves())))
     return tuple(jails)
 
 
@@ -80,7 +97,7 @@ def _jail(
     jail: Values,
     filter: Filter,  # noqa: A002 - the trade's word
     ports: tuple[tuple[int, int], ...] | None,
-    files: dict[str, object],
+    origins: dict[str, object],
 ) -> JailConfig:
     return JailConfig(
         name=name,
@@ -92,8 +109,28 @@ def _jail(
         maxretry=jail[keys.MAXRETRY],
         ignoreip=jail[keys.IGNOREIP],
         mode=jail[keys.MODE],
-        origins=MappingProxyType({key: str(file) for key, file in files.items()}),
+        origins=MappingProxyType({key: origin for key, origin in origins.items() if isinstance(origin, Origin)}),
     )
+
+
+def _changed(filter: Filter, jail: Values) -> Filter:  # noqa: A002 - the trade's word
+    """Give a filter with what the jail says in its place."""
+    changes: dict[str, Any] = {key.name: jail[key] for key in keys.OF_FILTER if key in jail}
+    return replace(filter, **changes) if changes else filter
+
+
+def _all_ports(layers: Sequence[Layer], name: str) -> Iterator[Mistake]:
+    """Say that a jail can't ban on all ports, where the file that has the last word says that it does."""
+    naming = [layer.document for layer in layers if "ports" in _written(layer).get(name, {})]
+    text = "its filter's entries can be made up, or are of a program that is not root's: name the service's ports"
+    at = ("jails", name, "ports") if naming else ("jails", name)
+    yield (naming or [layers[-1].document])[-1].mistake(at, text)
+
+
+def _of_filter(document: Document) -> Values:
+    """Give the origins of what holds for a jail as its filter says it."""
+    names = [key.name for key in keys.JAILS.keys if key.name in document.data]
+    return Values({name: document.origin((name,)) for name in names})
 
 
 def _effective(values: Values, name: str) -> Values:
@@ -109,7 +146,7 @@ def _written(layer: Layer) -> dict[str, dict[str, object]]:
 
 
 def _without_filter(
-    layers: Sequence[Layer], name: str, filter_name: str, filters: Mapping[str, Source]
+    layers: Sequence[Layer], name: str, filter_name: str, filters: Collection[str]
 ) -> Iterator[Mistake]:
     """Say that there is no such filter, where the file that has the last word names it."""
     tables = [(layer.document, _written(layer)[name]) for layer in layers if name in _written(layer)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from banagent.config import checks
+from banagent.config import checks, filters
 from banagent.config.table import Key, Values
 from banagent.core.duration import HOUR
 from banagent.core.filter import MODES
@@ -91,6 +91,16 @@ MODE: Final = Key(
     type=f"one of {', '.join(MODES)}",
     help="which of the filter's patterns are used",
 )
+# what a jail can say in place of its filter; but for the first, not what all jails can
+_OF_ONE_FILTER: Final[Keys] = (
+    filters.LOGPATH,
+    filters.FORMATS,
+    filters.UNITS,
+    filters.UIDS,
+    filters.IDENTIFIERS,
+    filters.CONTAINERS,
+)
+OF_FILTER: Final[Keys] = (filters.SOURCE, *_OF_ONE_FILTER)
 
 _COMMON: Final[Keys] = (
     ENABLED,
@@ -100,12 +110,12 @@ _COMMON: Final[Keys] = (
     MAXRETRY,
     IGNOREIP,
     MODE,
+    filters.SOURCE,
     Key(name="scope", default=None, since="later", help="whether forwarded traffic is blocked, too"),
-    Key(name="logpath", default=None, since="later", help="the log files that are read where there is no journal"),
     Key(name="port", default=None, since="never", help="write ports"),
     Key(name="action", default=None, since="never", help="bans go into nftables; remove it"),
     Key(name="banaction", default=None, since="never", help="bans go into nftables; remove it"),
-    Key(name="backend", default=None, since="never", help="the journal is read; remove it"),
+    Key(name="backend", default=None, since="never", help="write source"),
     Key(name="usedns", default=None, since="never", help="names are never looked up; remove it"),
     Key(
         name="journalmatch", default=None, since="never", help="a filter's units, uids and identifiers say what is read"
@@ -119,6 +129,15 @@ DEFAULTS: Final = Key(
     keys=(
         *_COMMON,
         Key(name="filter", default=None, since="never", help="a filter is chosen in [jails.NAME]; write it there"),
+        *(
+            Key(
+                name=key.name,
+                default=None,
+                since="never",
+                help="it says what one service logs; write it in [jails.NAME]",
+            )
+            for key in _OF_ONE_FILTER
+        ),
     ),
 )
 JAILS: Final = Key(
@@ -127,6 +146,6 @@ JAILS: Final = Key(
     type="a table",
     help="the jails, by name",
     names=checks.name,
-    keys=(ENABLED, FILTER, *_COMMON[1:]),
+    keys=(ENABLED, FILTER, *_COMMON[1:], *_OF_ONE_FILTER),
 )
 FILE: Final[Keys] = (DEFAULTS, JAILS, Key(name="notify", default=None, since="later", help="who is told of bans"))

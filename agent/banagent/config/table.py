@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
-from banagent.config.toml import is_list, is_table
+from banagent.config.toml import Origin, is_list, is_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -61,20 +61,28 @@ class Values:
         return key.name in self._found
 
     def over(self, lower: Values) -> Values:
-        """Merge: tables key by key, all else replaces what `lower` has."""
+        """Merge: tables key by key, all else replaces what `lower` has; an origin knows which one it replaces."""
         merged = dict(lower._found)
         for name, value in self._found.items():
             below = merged.get(name)
-            merged[name] = value.over(below) if isinstance(value, Values) and isinstance(below, Values) else value
+            if isinstance(value, Values):
+                merged[name] = value.over(below) if isinstance(below, Values) else value
+            else:
+                merged[name] = value.over(below) if isinstance(value, Origin) and isinstance(below, Origin) else value
         return Values(merged)
 
     def items(self) -> Iterable[tuple[str, object]]:
         """Give the names and the values."""
         return self._found.items()
 
-    def map(self, value: object) -> Values:
-        """Give the same keys, each with `value`."""
-        return Values({name: v.map(value) if isinstance(v, Values) else value for name, v in self._found.items()})
+    def map(self, make: Callable[[KeyPath], object], above: KeyPath = ()) -> Values:
+        """Give the same keys, each with what is made of its path."""
+        return Values(
+            {
+                name: value.map(make, (*above, name)) if isinstance(value, Values) else make((*above, name))
+                for name, value in self._found.items()
+            }
+        )
 
     def inner(self, name: str) -> Values:
         """Give the table of a name that the admin chose; an empty one if there is none."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import stat
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeGuard, cast
 
@@ -28,27 +29,65 @@ _WORK: Final = 8 * MAX_BYTES  # of text parsed to find lines in one file
 KeyPath = tuple[str | int, ...]  # ("jails", "sshd", "ports", 2)
 
 
+class Lines:
+    """The lines of a valid file on which its values begin; they are looked for when one is asked for, as few are."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @cached_property
+    def _found(self) -> dict[KeyPath, int]:
+        """The line of each key, table and element of an array, down to eight levels.
+
+        Elements that stand on the line of what they are in are left out: `of` looks at that.
+        """
+        return _lines(self._text)
+
+    def of(self, path: KeyPath) -> int:
+        """Give the line, from 1, on which the value at `path` begins; 0 if it is not known."""
+        while path not in self._found and path:
+            path = path[:-1]
+        return self._found.get(path, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value is set, how it is written in TOML, and what would hold without it; None: a default."""
+
+    file: str
+    value: str
+    path: KeyPath
+    lines: Lines
+    below: Origin | None = None
+
+    @property
+    def line(self) -> int:
+        """The line, from 1; 0 if it is not known."""
+        return self.lines.of(self.path)
+
+    def over(self, lower: Origin) -> Origin:
+        """Put it over another one, and over what that is over."""
+        return replace(self, below=self.below.over(lower) if self.below else lower)
+
+
 class Document:
     """A TOML file that could be parsed; `file` is its name as messages show it."""
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
         self.data = _parse(file, text)
-        self._text = text
-
-    @cached_property
-    def lines(self) -> dict[KeyPath, int]:
-        """The line on which each key, table and element of an array begins, down to eight levels.
-
-        Elements that stand on the line of what they are in are left out: `line` looks at that.
-        """
-        return _lines(self._text)
+        self._lines = Lines(text)
 
     def line(self, path: KeyPath) -> int:
         """Give the line, from 1, on which the value at `path` begins; 0 if it is not known."""
-        while path not in self.lines and path:
-            path = path[:-1]
-        return self.lines.get(path, 0)
+        return self._lines.of(path)
+
+    def origin(self, path: KeyPath) -> Origin:
+        """Give where the value at `path` stands; a value alone may stand where a table is meant."""
+        value: object = self.data
+        for part in path:
+            value = value[part] if isinstance(part, str) and is_table(value) else value
+        return Origin(self.file, notation(value), path, self._lines)
 
     def mistake(self, path: KeyPath, text: str) -> Mistake:
         """Say what is wrong with the value at `path`; a table's content is not shown."""

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+_PORT: Final = re.compile(r"::?\d{1,5}$")
 _MAPPED = b"\0" * 10 + b"\xff\xff"  # RFC 4291, 2.5.5.2: ::ffff:a.b.c.d
 
 
@@ -74,3 +77,22 @@ def parse_network(text: str) -> Network:
     if not 0 <= prefix <= address.prefix:
         raise ValueError(f"{text!r} is not a network: its prefix length must be from 0 to {address.prefix}")
     return address.widen(prefix)
+
+
+def parse_host(text: str) -> Network:
+    """Parse what a service logs of a peer: an address or a network in any notation, also with a port behind it.
+
+    The port may stand behind one colon or two, unless the address is a bare IPv6 one, of which it can't be told then.
+    Raises ValueError: a host name, or a network that is too large to be somebody's.
+    """
+    with suppress(ValueError):
+        return _small(parse_network(text))
+    address = text.rstrip(".").removesuffix(":")  # the punctuation of a sentence
+    return _small(parse_network(_PORT.sub("", address) if "." in address else address))
+
+
+def _small(network: Network) -> Network:
+    least = 16 if network.version == 4 else 32
+    if network.prefix < least:
+        raise ValueError(f"{network} is too large to be somebody's")
+    return network

@@ -8,12 +8,18 @@ making them is on the hot path.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from banagent.core.address import Network
 
 SECOND = 1_000_000  # of the times below
+JOURNAL: Final = "journal"  # the source that is no log file
+FILES: Final = "files"  # the kind of the others
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Entry(NamedTuple):
@@ -21,25 +27,27 @@ class Entry(NamedTuple):
 
     time: int
     message: bytes
-    position: str  # where it stands in its source: the journal's cursor
+    position: str  # where it stands in its source: the journal's cursor, or a file's inode and offset
     uid: int | None
     unit: str | None
     identifier: str | None  # None too where there is a unit: then nobody asks for it
     pid: int | None
     continuation: bool = False  # a piece of a longer line: an enemy may have chosen where it begins
+    source: str = JOURNAL  # or the path of the log file
+    more: Mapping[str, str] = NOTHING  # further fields of the journal that a filter asks for
 
 
 class Offence(NamedTuple):
-    """A failure that a filter recognised in an entry: who did it, what the line says, and how it counts."""
+    """What a filter recognised in an entry: who failed, and how it counts; or only whose the session is."""
 
     time: int
     position: str
-    address: Network
+    address: Network | None  # None: the line tells no address; another line of its session may
     user: str | None
     filter: str
     pattern: str
-    pid: int | None
-    times: int = 1  # that this one entry tells of it ("message repeated 3 times")
+    session: str | None = None  # of the service, to which the line belongs
+    times: int = 1  # that this one entry tells of it ("message repeated 3 times"); 0: it tells of no failure
     weight: int = 1
     once: bool = False  # however often its pattern is seen in a session, it tells of one attempt
 

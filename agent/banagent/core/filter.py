@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import TYPE_CHECKING, Final
 
 import re2
 
+from banagent.core.events import JOURNAL
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from banagent.core.events import Entry
 
@@ -23,11 +25,21 @@ MODES: Final = {
     "aggressive": frozenset({"normal", "ddos", "extra", "aggressive"}),
 }
 REMEMBERED: Final = 1000  # answers of Trust; the senders of a machine are few
-SESSIONS: Final = ("pid",)
+UNIT_SLICE: Final = "_SYSTEMD_SLICE"  # fields of the journal
+CONTAINER: Final = "CONTAINER_NAME"
+TRANSPORT: Final = "_TRANSPORT"
+KERNEL: Final = "kernel"  # a transport
+SESSIONS: Final = ("pid", "id")
+SOURCES: Final = ("auto", "journal", "files")
+FORMATS: Final = (  # how the lines of log files begin; see sources/formats.py
+    *("syslog", "nginx-error", "apache-error", "access", "exim", "vsftpd", "proftpd", "mysql", "iso", "json", "docker"),
+    "plain",
+)
 PROVENANCES: Final = ("source", "package", "docs", "samples")
 
-# An address in any of its forms; what it captures is parsed strictly afterwards, so the pattern may be loose and small.
-HOST: Final = r"\[?(?P<address>[0-9A-Fa-f:.]+)(?:%[0-9A-Za-z_.-]+)?\]?"
+# An address in any of its forms, or a host name; it is parsed strictly afterwards (address.parse_host), so the pattern
+# may be loose and small.
+HOST: Final = r"\[?(?P<address>[0-9A-Za-z:._-]+(?:/\d{1,3})?)(?:%[0-9A-Za-z_.-]+)?\]?(?:(?:#|::?)\d{1,5})?"
 _PIECE = re.compile(r"(?<!\?P)<([A-Za-z_][A-Za-z0-9_]*)>")  # "(?P<user>" is a group's name
 
 
@@ -44,11 +56,24 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sequence:
+    """Lines of one session, in order, and what the filter must make of all of them together."""
+
+    lines: tuple[str, ...]
+    failures: int
+    address: str | None = None
+    user: str | None = None
+    source: str | None = None
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failregex:
     """A pattern that recognises a failure; `regex` is whole: pieces and <HOST> are in place."""
 
     name: str
-    regex: str
+    regex: str  # empty where `json` is given
+    json: Mapping[str, str] = field(default_factory=dict[str, str])  # path of a field: what its value must be, whole
     mode: str = "normal"
     weight: int = 1
     once: bool = False  # however often it is seen in a session, it tells of one attempt
@@ -60,6 +85,7 @@ class Ignoreregex:
     """A pattern for lines that are no failures though a failregex matches them."""
 
     regex: str
+    json: Mapping[str, str] = field(default_factory=dict[str, str])
     samples: tuple[Sample, ...] = ()
 
 
@@ -71,36 +97,62 @@ class Filter:
     file: str
     description: str
     units: tuple[str, ...] = ()
-    uids: tuple[int, ...] = (0,)
+    uids: tuple[int | str, ...] = (0,)  # text: the name of a user whom this machine does not have
     identifiers: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     logpath: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ("syslog",)
+    source: str = "auto"
     ports: tuple[str | int, ...] = ()
     provenance: str = "samples"
     forgeable: bool = False
     session: str | None = None
     failregexes: tuple[Failregex, ...] = ()
+    links: tuple[Failregex, ...] = ()  # they tell of no failure, but whose a session is
     ignoreregexes: tuple[Ignoreregex, ...] = ()
     nomatch: tuple[Sample, ...] = ()
+    sequences: tuple[Sequence, ...] = ()
+
+    @property
+    def credible(self) -> bool:
+        """Whether nobody but the service itself can have written its entries, and no peer chose their address."""
+        return not self.forgeable and self.uids == (0,)
 
 
 class Trust:
-    """Whose entries count for a filter: those of its units and uids, as journald vouches for them.
+    """Whose entries count for a filter: those of its units, slices or containers, by its uids, as journald vouches.
 
-    An entry that lost its unit (its process was gone before journald looked) counts if root wrote it under one of
-    the filter's identifiers. A continuation never counts: an enemy may have chosen where it begins.
+    - An entry that lost its unit (its process was gone before journald looked) counts if root wrote it under one of
+      the filter's identifiers.
+    - CONTAINER_NAME is the sender's word. It is believed of the programs that collect what containers write, as root.
+    - A line of the kernel has neither unit nor uid. It counts for a filter whose `fields` ask for its _TRANSPORT.
+    - Nobody vouches for what stands in a log file: there, an identifier that fits is enough.
+    - A continuation never counts: an enemy may have chosen where it begins.
     """
 
-    def __init__(self, units: tuple[str, ...], uids: tuple[int, ...], identifiers: tuple[str, ...]) -> None:
-        self._units = re.compile("|".join(map(translate, units)) or r"(?!)")
-        self._uids = frozenset(uids)
-        self._identifiers = frozenset(identifiers)
-        self._known: dict[tuple[str | None, int | None, str | None], bool] = {}
+    def __init__(self, item: Filter) -> None:
+        self.goes_by = fitting(item.identifiers)  # whether an identifier is one of the filter's
+        self.anywhere = bool(item.fields) and not (item.units or item.slices or item.containers)
+        self._asked = asked_for(item)
+        self._units = fitting(item.units)
+        self._slices = fitting(item.slices)
+        self._containers = fitting(item.containers)
+        self._fields = {name: fitting(values) for name, values in item.fields.items()}
+        self._collected = bool(item.containers)
+        self._uids = frozenset(item.uids)
+        self._known: dict[tuple[str | int | None, ...], bool] = {}
 
     def __call__(self, entry: Entry) -> bool:
         """Whether `entry` counts."""
         if entry.continuation:
             return False
-        key = (entry.unit, entry.uid, entry.identifier if entry.unit is None else None)
+        if entry.source != JOURNAL:
+            return entry.identifier is None or self.goes_by(entry.identifier)
+        key: tuple[str | int | None, ...] = (entry.unit, entry.uid, entry.identifier if entry.unit is None else None)
+        if self._asked:
+            key += tuple(map(entry.more.get, self._asked))
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= REMEMBERED:
@@ -108,10 +160,52 @@ class Trust:
             known = self._known[key] = self._decide(entry)
         return known
 
+    @property
+    def kernel(self) -> bool:
+        """Whether lines of the kernel may count."""
+        return TRANSPORT in self._fields and self._fields[TRANSPORT](KERNEL)
+
+    def watches(self, unit: str, in_slice: str | None) -> bool:
+        """Whether entries of a unit in a slice may count."""
+        return self._comes_from(unit, in_slice) or (self._collected and _collects(unit))
+
+    def _comes_from(self, unit: str, in_slice: str | None) -> bool:
+        return self._units(unit) or self._slices(in_slice)
+
     def _decide(self, entry: Entry) -> bool:
+        more = entry.more
+        if not all(fits(more.get(name)) for name, fits in self._fields.items()):
+            return False
         if entry.unit is None:
-            return entry.uid == 0 and entry.identifier in self._identifiers
-        return entry.uid in self._uids and self._units.fullmatch(entry.unit) is not None
+            if entry.uid is None:
+                return more.get(TRANSPORT) == KERNEL and TRANSPORT in self._fields
+            lost = entry.uid == 0 and self.goes_by(entry.identifier)
+            return lost or (self.anywhere and entry.uid in self._uids)
+        if entry.uid == 0 and self._containers(more.get(CONTAINER)) and _collects(entry.unit):
+            return True
+        from_it = self.anywhere or self._comes_from(entry.unit, more.get(UNIT_SLICE))
+        return from_it and entry.uid in self._uids
+
+
+def asked_for(item: Filter) -> tuple[str, ...]:
+    """Give the fields that Trust wants in `Entry.more`."""
+    names = {*item.fields, *([UNIT_SLICE] if item.slices else ()), *([CONTAINER] if item.containers else ())}
+    return tuple(sorted(names))
+
+
+def is_glob(word: str) -> bool:
+    """Whether `word` stands for more than itself."""
+    return not {"*", "?", "["}.isdisjoint(word)
+
+
+def fitting(globs: Iterable[str]) -> Callable[[str | None], bool]:
+    """Give what tells whether a word fits one of `globs`; none at all fits nothing."""
+    fullmatch = re.compile("|".join(map(translate, globs)) or r"(?!)").fullmatch
+    return lambda word: word is not None and fullmatch(word) is not None
+
+
+# What a container itself runs is in another scope (docker-ID.scope, libpod-ID.scope), and may be root as well.
+_collects: Final = fitting(("docker.service", "libpod-conmon-*.scope"))
 
 
 def expand(regex: str, pieces: Mapping[str, str]) -> str:

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from banagent.core.bans import Bans, Standing
 from banagent.core.events import SECOND, Ban, Offence
+from banagent.core.links import Links
 from banagent.core.session import Sessions
 from banagent.core.window import Window, key_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from banagent.core.address import Network
     from banagent.core.never import Never
+
+    Rows = Iterable[tuple[bytes, bytes]]
 
 
 class Rule(NamedTuple):
@@ -20,7 +26,8 @@ class Rule(NamedTuple):
     findtime: int
     maxretry: int
     bantime: int | None  # None: for ever
-    sessions: bool  # whether lines of one pid about one address tell of one session
+    sessions: bool = False  # whether a session's lines about one address tell of the same attempts
+    links: bool = False  # whether a session's address and its failures stand in different lines
 
 
 class Jail:
@@ -33,22 +40,40 @@ class Jail:
         self._bans = bans
         self.window = Window(rule.findtime, rule.maxretry)
         self.sessions = Sessions()
+        self.links = Links()
         self.failures = 0  # counted since the start
         self.ignored = 0  # offences of those whom it must not ban
+        self._unaddressed = 0
+
+    @property
+    def unaddressed(self) -> int:
+        """Failures of which no line told an address, or a host name only."""
+        return self._unaddressed + self.links.lost
 
     def consider(self, offence: Offence) -> Ban | None:
-        """Count an offence; give the ban that it decides, if it does.
+        """Count what an entry tells; give the ban that it decides, if it does."""
+        if not self.rule.links:
+            return self._count(offence)
+        decided = [self._count(item) for item in self.links.resolve(offence)]
+        return next((ban for ban in decided if ban is not None), None)
+
+    def _count(self, offence: Offence) -> Ban | None:
+        """Count a failure.
 
         An address that is banned by this jail at the time of the entry is not counted: its lines are of connections
         that were open already.
         """
-        if offence.address in self.never:
+        address = offence.address
+        if address is None:
+            self._unaddressed += offence.times
+            return None
+        if self.never.forbids(address):
             self.ignored += 1
             return None
-        subject = self.never.subject(offence.address)
+        subject = self.never.subject(address)
         if self._bans.is_banned(self.name, subject, offence.time):
             return None
-        count = self._attempts(offence) * offence.weight
+        count = self._attempts(offence, address) * offence.weight
         if not count:
             return None
         self.failures += count
@@ -72,14 +97,26 @@ class Jail:
         self._bans.stand(Standing(ban.jail, ban.address, ban.end))
         return ban
 
+    def load(self, windows: Rows, sessions: Rows, links: Rows) -> None:
+        """Take over the counts that a checkpoint holds."""
+        self.window.load(windows)
+        self.sessions.load(sessions)
+        self.links.load(links)
+
+    def saved(self) -> None:
+        """Note that the changes are in the checkpoint."""
+        self.window.saved()
+        self.sessions.saved()
+        self.links.saved()
+
     def inherit(self, other: Jail) -> None:
         """Take over the counts of the same jail under an earlier configuration."""
-        self.window.load(other.window.items())
-        self.sessions.load(other.sessions.items())
-        self.failures, self.ignored = other.failures, other.ignored
+        self.load(other.window.items(), other.sessions.items(), other.links.items())
+        self.links.lost = other.links.lost
+        self.failures, self.ignored, self._unaddressed = other.failures, other.ignored, other._unaddressed
 
-    def _attempts(self, offence: Offence) -> int:
-        if not self.rule.sessions or offence.pid is None:
+    def _attempts(self, offence: Offence, address: Network) -> int:
+        if not self.rule.sessions or offence.session is None:
             return offence.times
-        key = offence.pid.to_bytes(4, "big") + offence.address.packed
+        key = offence.session.encode() + b"\0" + address.packed
         return self.sessions.attempts(key, offence.time, offence.pattern, offence.times, once=offence.once)

@@ -57,7 +57,7 @@ class Never:
         Of IPv6 it is the address alone where the /64 is on a link of this host, where the neighbours and the router
         live, where it is shared by those who come from IPv4, and where it covers somebody who must never be banned.
         """
-        if len(address.packed) == 4:
+        if len(address.packed) == 4 or address.prefix <= 64:  # some services tell of whole networks
             return address
         prefix = address.widen(64)
         if prefix.packed in self._held_64 or any(net.covers(address) or prefix.covers(net) for net in self._shared):

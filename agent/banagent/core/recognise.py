@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Recognising failures: all patterns of all filters in one compiled set, then captures for those that matched.
+"""Recognising failures: all patterns of a source's jails in one compiled set, then captures for those that matched.
 
 RE2 decides in time linear in the line's length, whatever the pattern and whoever wrote the line.
 """
@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from re2 import _re2
 
-from banagent.core.address import parse_address
+from banagent.core.address import parse_host
 from banagent.core.events import Entry, Offence
+from banagent.core.fields import Fields, parse
 from banagent.core.filter import MODES, Failregex, Filter, Trust, options
 from banagent.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-LONGEST: Final = 16_384  # bytes of a MESSAGE that are matched
+    from banagent.core.address import Network
+
+LONGEST: Final = 16_384  # bytes of a MESSAGE that patterns are matched with
 SET_MEMORY: Final = 64 << 20  # bytes that RE2 may use for the set; it takes what it needs, some 100 a pattern's step
-LONGEST_USER: Final = 256  # bytes of a user name that are kept
-_CUT: Final = b"\n[cut by banagent]"  # keeps a pattern's end from matching where the line was cut
+LONGEST_TEXT: Final = 256  # bytes of a user name, or of a session's id, that are kept
+MOST: Final = 1_000_000  # failures that a line can claim to stand for
+_END: Final = b"\n[cut by banagent]"  # keeps a pattern's end from matching where the line was cut
 _REPEATED: Final = b"message repeated "  # rsyslog and syslog-ng put N like lines into one
 _REPEATED_LINE: Final = re.compile(rb"message repeated (\d{1,6}) times: \[ ?(.*)\]\s*", re.DOTALL)
+_BOOT: Final = ";b="  # before the boot's id in a journal's cursor
 _UNANCHORED: Final = _re2.RE2.Anchor.UNANCHORED
 
 
@@ -36,40 +41,42 @@ class View(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """A failregex, compiled, and who wants to know of it."""
+    """A pattern, compiled, and who wants to know of it."""
 
     filter: str
     name: str
+    trust: Trust
+    session: str | None  # what tells it: the "pid", or the "id" that the pattern captures
+    tells: Callable[[bytes], Mapping[str, bytes] | None]  # what it captures, by name
+    failures: int  # 0: it only tells whose a session is
     weight: int
     once: bool
-    match: Callable[[_re2.RE2.Anchor, bytes, int, int], list[tuple[int, int]]]
-    address: int  # number of its capture group
-    user: int  # likewise; 0 if it has none
     jails: tuple[str, ...]
 
 
 class Recogniser:
-    """The patterns of all jails.
+    """The patterns of the jails of a source.
 
-    `sift` is the first pass, a microsecond a line; `offences` looks closer at the few lines that passed.
+    `sift` is the first pass, a microsecond a line; `offences` looks closer at the few lines that passed. `refused` is
+    called with each entry that looks like a failure and whose sender the filter, by that name, does not trust.
     """
 
-    def __init__(self, views: Mapping[str, View]) -> None:
+    def __init__(self, views: Mapping[str, View], refused: Callable[[Entry, str], None] | None = None) -> None:
         """Compile the patterns. Raises ConfigError if that takes too much memory."""
-        filters = {view.filter.name: view.filter for view in views.values()}
-        self._trust = {name: Trust(item.units, item.uids, item.identifiers) for name, item in filters.items()}
-        self._rules: dict[int, _Rule] = {}  # by number in the set
-        self._ignore: dict[int, str] = {}  # likewise: the filter
-        self.untrusted = 0  # lines that look like failures and came from somebody else
+        self._refused = refused
+        self._rules: dict[int, _Rule] = {}  # by number in the set, or behind all of those
+        self._ignored: dict[int, tuple[str, ...]] = {}  # likewise: the jails
+        self._json: list[tuple[int, Fields]] = []
         patterns = _re2.Set(_UNANCHORED, options(SET_MEMORY))
-        for item in filters.values():
-            for failregex in item.failregexes:
-                wanted = [jail for jail, view in views.items() if view.filter.name == item.name]
-                jails = tuple(jail for jail in wanted if failregex.mode in MODES[views[jail].mode])
-                if jails:
-                    self._rules[patterns.Add(failregex.regex.encode())] = _rule(item.name, failregex, jails)
+        for item, jails in _variants(views):
+            trust = Trust(item)
+            for failregex in (*item.failregexes, *item.links):
+                wanted = tuple(jail for jail in jails if failregex.mode in MODES[views[jail].mode])
+                if wanted:
+                    number = self._add(patterns, failregex.regex, failregex.json)
+                    self._rules[number] = _rule(item, failregex, trust, wanted)
             for ignoreregex in item.ignoreregexes:
-                self._ignore[patterns.Add(ignoreregex.regex.encode())] = item.name
+                self._ignored[self._add(patterns, ignoreregex.regex, ignoreregex.json)] = jails
         if not patterns.Compile():  # matching with it would end the process
             text = f"{len(self._rules)} patterns are too large together; enable fewer jails, or simplify their filters"
             raise ConfigError((Mistake("", 0, "", None, text),))
@@ -77,77 +84,172 @@ class Recogniser:
 
     def sift(self, message: bytes) -> list[int]:
         """Give the numbers of the patterns that match `message`, in no order; mostly none."""
-        if len(message) > LONGEST or message.startswith(_REPEATED):
-            message = _text(message)[0]
-        return self._match(message)
+        if message.startswith(_REPEATED):
+            message = _unwrapped(message)[0]
+        hits = self._match(message if len(message) <= LONGEST else _cut(message))
+        if self._json and message.startswith(b"{"):
+            hits += self._sift_json(message)
+        return hits
+
+    def _sift_json(self, message: bytes) -> list[int]:
+        likely = [(number, fields) for number, fields in self._json if fields.may_match(message)]
+        value = parse(message) if likely else None
+        return [number for number, fields in likely if fields.captures(value) is not None]
 
     def offences(self, entry: Entry, hits: Sequence[int]) -> list[tuple[str, Offence]]:
-        """Give each jail's offence in an entry, at most one each: that of its filter's first pattern."""
-        text, count = _text(entry.message)
-        ignored = {self._ignore[hit] for hit in hits if hit in self._ignore} if self._ignore else ()
+        """Give what an entry tells each jail: by its filter's first pattern, or the first that finds an address."""
+        text, count = _unwrapped(entry.message)
+        ignored = {jail for hit in hits for jail in self._ignored.get(hit, ())} if self._ignored else ()
         found: dict[str, Offence] = {}
         for hit in sorted(hits) if len(hits) > 1 else hits:
             rule = self._rules.get(hit)
-            if rule is None or rule.filter in ignored or all(jail in found for jail in rule.jails):
+            if rule is None:
                 continue
-            if not self._trust[rule.filter](entry):
-                self.untrusted += 1
+            jails = [jail for jail in rule.jails if jail not in ignored and not _is_told(found.get(jail))]
+            if not jails:
+                continue
+            if not rule.trust(entry):
+                self._refuse(rule, entry, text)
                 continue
             offence = _offence(rule, entry, text, count)
-            if offence is not None:
-                for jail in rule.jails:
-                    found.setdefault(jail, offence)
+            if offence is None:
+                continue
+            for jail in jails:
+                if jail not in found or (offence.times and offence.address is not None):
+                    found[jail] = offence
         return list(found.items())
 
+    def _refuse(self, rule: _Rule, entry: Entry, text: bytes) -> None:
+        """Say so if an entry tells of a failure, but its sender is not trusted with it."""
+        if self._refused is None or not rule.failures:
+            return
+        offence = _offence(rule, entry, text, 1)
+        if offence is not None and offence.address is not None:
+            self._refused(entry, rule.filter)
 
-def _rule(filter_name: str, failregex: Failregex, jails: tuple[str, ...]) -> _Rule:
-    compiled = _re2.RE2(failregex.regex.encode(), options())
-    groups = {name.decode(): number for name, number in compiled.NamedCapturingGroups()}
+    def _add(self, patterns: _re2.Set, regex: str, json: Mapping[str, str]) -> int:
+        """Add a pattern; give its number."""
+        if not json:
+            return patterns.Add(regex.encode())
+        number = patterns.Add(rb"^\z.")  # which matches nothing: the numbers stay in the order of the file
+        self._json.append((number, Fields(json)))
+        return number
+
+
+def _variants(views: Mapping[str, View]) -> list[tuple[Filter, tuple[str, ...]]]:
+    """Give each filter with the jails that use it as it is."""
+    variants: list[tuple[Filter, list[str]]] = []
+    for jail, view in views.items():
+        for item, jails in variants:
+            if item == view.filter:
+                jails.append(jail)
+                break
+        else:
+            variants.append((view.filter, [jail]))
+    return [(item, tuple(jails)) for item, jails in variants]
+
+
+def _rule(item: Filter, failregex: Failregex, trust: Trust, jails: tuple[str, ...]) -> _Rule:
     return _Rule(
-        filter_name,
+        item.name,
         failregex.name,
+        trust,
+        item.session,
+        _json_captures(failregex.json) if failregex.json else _captures(failregex.regex),
+        0 if failregex in item.links else 1,
         failregex.weight,
         failregex.once,
-        compiled.Match,
-        groups["address"],
-        groups.get("user", 0),
         jails,
     )
 
 
-def _text(message: bytes) -> tuple[bytes, int]:
-    """Give what is matched of a message, and how many like it it stands for."""
-    count = 1
+def _captures(regex: str) -> Callable[[bytes], Mapping[str, bytes] | None]:
+    compiled = _re2.RE2(regex.encode(), options())
+    groups = [(name.decode(), number) for name, number in compiled.NamedCapturingGroups()]
+    match = compiled.Match
+
+    def captures(text: bytes) -> Mapping[str, bytes] | None:
+        text = _cut(text)
+        spans = match(_UNANCHORED, text, 0, len(text))
+        if spans[0][0] < 0:
+            return None
+        found: dict[str, bytes] = {}
+        for name, number in groups:
+            start, end = spans[number]
+            if end >= LONGEST and name != "user":  # the rest of it may have been cut off
+                return None
+            if start >= 0:
+                found[name] = text[start:end]
+        return found
+
+    return captures
+
+
+def _json_captures(rules: Mapping[str, str]) -> Callable[[bytes], Mapping[str, bytes] | None]:
+    fields = Fields(rules)
+    return lambda text: fields.captures(parse(text))
+
+
+def _unwrapped(message: bytes) -> tuple[bytes, int]:
+    """Give what a message says, and how many like it it stands for."""
     if message.startswith(_REPEATED) and (repeated := _REPEATED_LINE.fullmatch(message)):
-        count, message = max(int(repeated[1]), 1), repeated[2]
-    if len(message) > LONGEST:
-        message = message[:LONGEST] + _CUT
-    return message, count
+        return repeated[2], max(int(repeated[1]), 1)
+    return message, 1
+
+
+def _cut(text: bytes) -> bytes:
+    """Give what patterns see of a line; an object of JSON is parsed whole, as without its end it is none."""
+    return text if len(text) <= LONGEST else text[:LONGEST] + _END
+
+
+def _is_told(offence: Offence | None) -> bool:
+    return offence is not None and offence.address is not None
 
 
 def _offence(rule: _Rule, entry: Entry, text: bytes, count: int) -> Offence | None:
-    """Give what a matching line tells; None if its address is none, as a host name of hexadecimal letters."""
-    spans = rule.match(_UNANCHORED, text, 0, len(text))
-    start, end = spans[rule.address]
-    if end >= LONGEST:  # the rest of it may have been cut off
+    """Give what a matching line tells; None if it can't be told."""
+    told = rule.tells(text)
+    if told is None:
         return None
-    try:
-        address = parse_address(text[start:end].decode())
-    except ValueError:
-        return None
-    user = None
-    if rule.user:
-        start, end = spans[rule.user]
-        user = text[start : min(end, start + LONGEST_USER)].decode("utf-8", "backslashreplace") if start >= 0 else None
+    if "count" in told:
+        count *= _number(told["count"])
     return Offence(
         entry.time,
         entry.position,
-        address,
-        user,
+        _address(told.get("address")),
+        _shown(told.get("user")),
         rule.filter,
         rule.name,
-        entry.pid,
-        count,
+        None if rule.session is None else _session(rule.session, entry, told),
+        count * rule.failures,
         rule.weight,
         rule.once,
     )
+
+
+def _number(text: bytes) -> int:
+    """Give how many failures a line says that it stands for: at least one, and no more than anybody has."""
+    return min(max(int(text.lstrip(b"0")[:8] or b"1"), 1), MOST) if text.isdigit() else 1
+
+
+def _address(text: bytes | None) -> Network | None:
+    """Give the address; None if there is none but a host name, which is never looked up."""
+    if text is None:
+        return None
+    try:
+        return parse_host(text.decode())
+    except ValueError:
+        return None
+
+
+def _session(told_by: str, entry: Entry, told: Mapping[str, bytes]) -> str | None:
+    if told_by == "id":
+        return _shown(told.get("session"))
+    if entry.pid is None:
+        return None
+    boot = entry.position.find(_BOOT) + len(_BOOT)  # a pid comes again after a boot
+    return f"{entry.pid}@{entry.position[boot : boot + 32]}" if boot >= len(_BOOT) else str(entry.pid)
+
+
+def _shown(text: bytes | None) -> str | None:
+    return None if text is None else text[:LONGEST_TEXT].decode("utf-8", "backslashreplace")

@@ -75,5 +75,5 @@ def _state(value: bytes) -> tuple[int, dict[str, int]] | None:
     try:
         last, told = json.loads(value)
         return int(last), {str(pattern): int(times) for pattern, times in told.items()}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return None

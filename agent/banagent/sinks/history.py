@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+Rows = list[tuple[bytes, bytes]]
+
 EVENTS: Final = 10_000  # that are kept
-VERSION: Final = 1  # of the schema, in PRAGMA user_version
+VERSION: Final = 2  # of the schema, in PRAGMA user_version
 _SCHEMA: Final = """
 CREATE TABLE bans (
     id INTEGER PRIMARY KEY,
@@ -44,6 +46,10 @@ CREATE TABLE checkpoint (source TEXT PRIMARY KEY, position TEXT NOT NULL, time I
 CREATE TABLE windows (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, key)) WITHOUT ROWID;
 CREATE TABLE sessions (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, key)) WITHOUT ROWID;
 """
+_MIGRATIONS: Final = (  # from the version before to 1, 2, …
+    _SCHEMA,
+    "CREATE TABLE links (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, key)) WITHOUT ROWID;",
+)
 _COLUMNS: Final = "jail, address, position, start, end, failures, user, filter, pattern, comment, lifted, reason"
 _INSERT: Final = f"INSERT OR IGNORE INTO bans ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"  # noqa: S608 - constants
 _LIFT: Final = "UPDATE bans SET lifted = ?, reason = ? WHERE jail = ? AND address = ? AND lifted IS NULL"
@@ -93,6 +99,7 @@ class Counts(NamedTuple):
 
     windows: Iterable[tuple[bytes, bytes | None]]
     sessions: Iterable[tuple[bytes, bytes | None]]
+    links: Iterable[tuple[bytes, bytes | None]]
 
 
 class History:
@@ -124,12 +131,22 @@ class History:
             row = self._db.execute("SELECT position, time FROM checkpoint WHERE source = ?", (source,)).fetchone()
             return None if row is None else Position(_is(str, row[0]), _is(int, row[1]))
 
-    def counts(self, jail: str) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
-        """Give a jail's windows and sessions as they were committed."""
+    def positions(self) -> dict[str, Position]:
+        """Give how far each source was read when last committed: the journal, and `file:PATH`."""
         with self._errors("read"):
-            windows = self._db.execute("SELECT key, value FROM windows WHERE jail = ?", (jail,)).fetchall()
-            sessions = self._db.execute("SELECT key, value FROM sessions WHERE jail = ?", (jail,)).fetchall()
-        return windows, sessions
+            rows = self._db.execute(
+                "SELECT source, position, time FROM checkpoint WHERE source = 'journal' OR source GLOB 'file:*'",
+            ).fetchall()
+            return {_is(str, source): Position(_is(str, position), _is(int, time)) for source, position, time in rows}
+
+    def counts(self, jail: str) -> tuple[Rows, Rows, Rows]:
+        """Give a jail's windows, sessions and links as they were committed."""
+        with self._errors("read"):
+            windows, sessions, links = (
+                self._db.execute(f"SELECT key, value FROM {table} WHERE jail = ?", (jail,)).fetchall()  # noqa: S608
+                for table in ("windows", "sessions", "links")
+            )
+        return windows, sessions, links
 
     def bans(self, after: int) -> list[tuple[Standing, bool]]:
         """Give the bans that ran or run on after `after`, in the order they were decided, each with whether it ended.
@@ -209,6 +226,7 @@ class History:
             for jail, changed in (counts or {}).items():
                 self._remember("windows", jail, changed.windows)
                 self._remember("sessions", jail, changed.sessions)
+                self._remember("links", jail, changed.links)
             self._db.executemany(
                 "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)",
                 ((source, *position) for source, position in (positions or {}).items()),
@@ -244,8 +262,8 @@ class History:
                 f"the history {self._name} is of a newer version of banagent ({version}, this one knows {VERSION});"
                 " install that version, or move the file away",
             )
-        if version < 1:
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        for number, statements in enumerate(_MIGRATIONS[version:], start=version + 1):
+            db.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {number}; COMMIT;")
 
     def _remember(self, table: str, jail: str, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         for key, value in changes:

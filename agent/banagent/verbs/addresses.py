@@ -51,6 +51,8 @@ def _words(arguments: Namespace) -> Iterator[tuple[str, str]]:
 def _listed(name: str) -> Iterator[tuple[str, str]]:
     """Read words from a file: several on a line are as good as several lines, and # begins a comment."""
     try:
+        if name == _STDIN and sys.stdin is None:
+            raise Stopped("standard input is closed")
         if name == _STDIN:
             yield from _split("standard input", sys.stdin.buffer)
         else:

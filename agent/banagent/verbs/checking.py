@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from banagent import config
 from banagent.core import duration
-from banagent.verbs import DONE, Stopped
+from banagent.verbs import DONE, REFUSED, Stopped
+from banagent.verbs.readable import unreadable
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
 
 
 def check(arguments: Namespace, _terminal: Terminal) -> Said:
-    """Check the configuration. Raises ConfigError with all mistakes."""
+    """Check the configuration, and whether the agent may read what it names. Raises ConfigError with all mistakes."""
     found = config.load(config=path(arguments.config), filters=path(arguments.filters))
     enabled = [jail.name for jail in found.jails if jail.enabled]
     yield f"no mistakes; {len(found.jails)} jails, enabled: {', '.join(enabled) or 'none'}"
-    return DONE
+    status = DONE
+    for told in unreadable(found):
+        status = REFUSED
+        yield told
+    return status
 
 
 def timespan(arguments: Namespace, _terminal: Terminal) -> Said:

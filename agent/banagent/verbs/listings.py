@@ -8,6 +8,7 @@ from banagent.verbs import DONE, REFUSED, Stopped, records
 from banagent.verbs.asking import agent, call, listing
 from banagent.verbs.output import array, lines, wants_json
 from banagent.verbs.table import Column, table
+from banagent.verbs.text import pad, width
 from banagent.verbs.times import local, moment, now
 
 TYPE_CHECKING = False
@@ -57,6 +58,8 @@ def events(arguments: Namespace, terminal: Terminal) -> Said:
     """Show events, and with --follow those to come; without --since all that are there, or those to come."""
     follow = arguments.follow
     with agent(arguments, patience=None) if follow else agent(arguments) as connected:
+        if follow:
+            _end_when_interrupted()
         begin = arguments.since
         if begin is None and not follow:
             begin = _first(connected)
@@ -75,7 +78,7 @@ def events(arguments: Namespace, terminal: Terminal) -> Said:
 
 
 def config(arguments: Namespace, terminal: Terminal) -> Said:
-    """Show the configuration that is in force, and from which file each value comes."""
+    """Show the configuration that is in force, and the file and line that each value comes from."""
     settings = call(arguments, "GetConfig")["settings"]
     if arguments.diff:
         settings = [setting for setting in settings if _is_admins(setting["file"])]
@@ -83,6 +86,9 @@ def config(arguments: Namespace, terminal: Terminal) -> Said:
         return (yield from array([settings], arguments))
     if not settings:
         raise Stopped("the admin's files change nothing; see banagent.toml(5)")
+    if arguments.diff:
+        yield "\n".join(line for setting in settings for line in _difference(setting, terminal))
+        return DONE
     columns = (Column("KEY"), Column("VALUE", least=16), Column("FROM"))
     rows = [
         (terminal.show(setting["key"]), terminal.show(setting["value"]), terminal.show(_place(setting)))
@@ -106,6 +112,18 @@ def _bans(
         raise Stopped(nothing)
     yield "\n".join(layout(found, terminal, now()))
     return DONE
+
+
+def _end_when_interrupted() -> None:
+    """Let the kernel end this process at SIGINT, which shells call status 130.
+
+    Python looks for signals between two steps; one that comes after the look, and before the wait for an event, would
+    be seen only with that event.
+    """
+    import signal  # noqa: PLC0415 - followers alone need it
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job of a script ignores it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _first(connected: Agent) -> int:
@@ -168,7 +186,20 @@ def _is_admins(file: str | None) -> bool:
     return not any(Path(file).is_relative_to(vendor) for vendor in vendors)
 
 
-def _place(setting: dict[str, Any]) -> str:
-    if setting["file"] is None:
+def _difference(setting: dict[str, Any], terminal: Terminal) -> Iterator[str]:
+    """Give a value as diff(1) shows a change: what it replaces, then itself, each with where it stands."""
+    yield terminal.paint(terminal.show(setting["key"]), "bold")
+    places = [("-", "red", setting["replaces"]), ("+", "green", setting)]
+    shown = [(sign, style, place) for sign, style, place in places if place is not None]
+    values = [terminal.show(place["value"]) for _, _, place in shown]
+    for (sign, style, place), value in zip(shown, values, strict=True):
+        yield (
+            terminal.paint(f"  {sign} {pad(value, max(map(width, values)))}", style)
+            + f"  {terminal.show(_place(place))}"
+        )
+
+
+def _place(place: dict[str, Any]) -> str:
+    if place["file"] is None:
         return "(default)"
-    return str(setting["file"]) if setting["line"] is None else f"{setting['file']}:{setting['line']}"
+    return str(place["file"]) if place["line"] is None else f"{place['file']}:{place['line']}"

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From which kind of source a jail reads: the journal where its service logs there, and log files otherwise.
+
+Files of syslog's format repeat what the journal has, and anybody can write to them; a format of the service's own is
+that of files which the journal does not repeat.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from banagent.core.events import FILES, JOURNAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from banagent.core.filter import Filter
+
+SYSLOG: Final = "syslog"
+
+
+class Seen(NamedTuple):
+    """What can be seen of a service's logs."""
+
+    in_journal: Callable[[], bool]  # whether the journal has an entry of it
+    files: bool  # one of its log files exists
+    in_files: Callable[[], bool]  # whether one has a line of it, as far as a file of several services says whose it is
+
+
+def kinds(item: Filter, seen: Seen) -> frozenset[str]:
+    """Give the kinds of sources to read: both where it is not known yet in which of them the service logs."""
+    journal = bool(item.units or item.slices or item.containers or item.fields)
+    if item.source != "auto":
+        return frozenset({item.source})
+    if not (journal and item.logpath):
+        return frozenset({JOURNAL if journal else FILES})
+    if SYSLOG not in item.formats and seen.files:
+        return frozenset({FILES})
+    if seen.in_journal():
+        return frozenset({JOURNAL})
+    if seen.in_files():
+        return frozenset({FILES})
+    return frozenset({JOURNAL, FILES})

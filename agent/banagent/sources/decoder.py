@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Lines to entries: the format found out, the message sifted, and the rest read only of what passed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from banagent.core.events import Entry
+from banagent.sources.batch import Batch
+from banagent.sources.formats import MAKERS, Docker
+from banagent.sources.lines import Part
+from banagent.sources.stamps import DAY, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import tzinfo
+    from io import BufferedIOBase
+
+    from banagent.sources.formats import Format, Parsed
+    from banagent.sources.lines import Slice
+
+YEAR: Final = 364 * DAY  # how old a stamp without year may be where nothing else is known
+
+
+class Decoder:
+    """Lines to entries, in the formats that a file's lines may have."""
+
+    def __init__(self, source: str, formats: Sequence[str], zone: tzinfo | None = None) -> None:
+        """Take names of formats; they are tried in this order. `zone` is the machine's unless given."""
+        self._source = source
+        self._formats: list[Format] = [MAKERS[name]() for name in formats]
+        self._fitted = self._formats[0]  # the last that fitted
+        self._zone = zone
+        self.misfit = False  # none of the lines read last was in any of the formats
+
+    @property
+    def going_on(self) -> list[str]:
+        """The streams whose line goes on with the next piece, of formats that have such."""
+        return sorted({stream for item in self._formats if isinstance(item, Docker) for stream in item.open})
+
+    @going_on.setter
+    def going_on(self, streams: Sequence[str]) -> None:
+        for item in self._formats:
+            if isinstance(item, Docker):
+                item.open = set(streams)
+
+    def entries(
+        self, taken: Slice, name: str, sift: Callable[[bytes], Sequence[int]], since: int, now: int
+    ) -> list[tuple[Entry, Sequence[int]]]:
+        """Give the entries among lines that pass; a line in none of the formats is no entry.
+
+        `since` is when the file was last read to its end.
+        """
+        cut = self._fitted.cut
+        found: list[tuple[Entry, Sequence[int]]] = []
+        misfits = 0
+        first = at = taken.start + taken.extra
+        for line in taken.lines:
+            message = cut(line)
+            if message is None:
+                message = self._try(line)
+                cut = self._fitted.cut
+            if message is None:
+                misfits += 1
+            elif hits := sift(message):
+                passed = self._look(line, message, hits, sift)
+                if passed is not None:
+                    parsed, hits = passed
+                    offset = taken.start if at == first else at
+                    time = settle(parsed.stamp, since, now, self._zone)
+                    found.append((self._entry(parsed, time, f"{self._source}@{name}:{offset}"), hits))
+            at += len(line) + 1
+        self.misfit = misfits > 0 and misfits == len(taken.lines)
+        return found
+
+    def stamp(self, line: bytes, since: int, now: int) -> int | None:
+        """Give a line's time; None: it says none that can be believed."""
+        for item in self._formats:
+            parsed = item.parse(line)
+            if parsed is not None and parsed.stamp is not None:
+                time = settle(parsed.stamp, since, now, self._zone)
+                return time if time != now else None
+        return None
+
+    def _try(self, line: bytes) -> bytes | None:
+        """Try the other formats, and what follows a hole in the file."""
+        line = line.lstrip(b"\0")
+        for item in (self._fitted, *self._formats):
+            message = item.cut(line)
+            if message is not None:
+                self._fitted = item
+                return message
+        return None
+
+    def _look(
+        self, line: bytes, message: bytes, hits: Sequence[int], sift: Callable[[bytes], Sequence[int]]
+    ) -> tuple[Parsed, Sequence[int]] | None:
+        """Look closer at a line that passed: its message may begin elsewhere, and its format be another."""
+        line = line.lstrip(b"\0")
+        for item in (self._fitted, *(item for item in self._formats if item is not self._fitted)):
+            parsed = item.parse(line)
+            if parsed is not None:
+                hits = hits if parsed.message == message else sift(parsed.message)
+                return (parsed, hits) if hits else None
+        return None
+
+    def _entry(self, parsed: Parsed, time: int, position: str) -> Entry:
+        return Entry(
+            time,
+            parsed.message,
+            position,
+            uid=None,
+            unit=None,
+            identifier=parsed.identifier,
+            pid=parsed.pid,
+            continuation=parsed.continuation,
+            source=self._source,
+        )
+
+
+class _Stream:
+    """What can be read once and in order only, as a source of lines."""
+
+    inode = 0
+
+    def __init__(self, stream: BufferedIOBase) -> None:
+        self._stream = stream
+
+    def read_at(self, offset: int, size: int) -> bytes:  # noqa: ARG002 - it can only be the next
+        """Give what comes next, as soon as there is something."""
+        return self._stream.read1(size)
+
+    def close(self) -> None:
+        """Close it."""
+        self._stream.close()
+
+
+def read_stream(
+    stream: BufferedIOBase,
+    formats: Sequence[str],
+    sift: Callable[[bytes], Sequence[int]],
+    now: Callable[[], int],
+    *,
+    source: str = "-",
+) -> Iterator[Batch]:
+    """Read a file, standard input or a pipe to its end; `now` is the clock, in µs since the epoch.
+
+    A stamp without year is one of the last twelve months. Positions are offsets, and can't be resumed.
+    """
+    decoder = Decoder(source, formats)
+    part = Part(_Stream(stream))
+    time, ended = 0, False
+    while not ended:
+        taken = part.take()
+        ended = taken.at_end
+        if ended and part.is_unfinished:
+            taken = part.finish()
+        moment = now()
+        entries = decoder.entries(taken, part.name, sift, moment - YEAR, moment)
+        if taken.lines:
+            time = decoder.stamp(taken.lines[-1], moment - YEAR, moment) or moment
+        yield Batch(entries, len(taken.lines), str(part.offset), time, ended, source=source)
