@@ -234,7 +234,7 @@ class Logged(NamedTuple):
 
 
 def logged() -> Iterator[Logged]:
-    """Give the places that log by themselves, and those that leave it to `tell` or `_stage`."""
+    """Give the places that log by themselves, and those that leave it to `tell` or `stage`."""
     for call in calls():
         if re.fullmatch(r"log\.(debug|info|warning|error|exception|critical)", ast.unparse(call.func)):
             given = keywords(call)
@@ -255,7 +255,7 @@ def telling() -> Iterator[tuple[ast.FunctionDef, ast.Call]]:
         for function in ast.walk(ast.parse(path.read_text())):
             if isinstance(function, ast.FunctionDef):
                 for call in ast.walk(function):
-                    if not isinstance(call, ast.Call) or not re.search(r"\.(tell|_stage)$", ast.unparse(call.func)):
+                    if not isinstance(call, ast.Call) or not re.search(r"\.(tell|stage)$", ast.unparse(call.func)):
                         continue
                     if not hands_on(function, call):
                         yield function, call
