@@ -6,6 +6,7 @@ Each line is built as its program builds it, field by field. The enemy sits at T
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -314,7 +315,7 @@ FIELDS: Final = (
 
 @cache
 def shipped(name: str) -> Filter:
-    return filters.build(name, toml.read(Path(__file__).parents[2] / "filters" / f"{name}.toml"))
+    return replace(filters.build(name, toml.read(Path(__file__).parents[2] / "filters" / f"{name}.toml")), uids=(0,))
 
 
 @cache

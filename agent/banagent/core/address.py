@@ -85,6 +85,10 @@ def parse_host(text: str) -> Network:
     The port may stand behind one colon or two, unless the address is a bare IPv6 one, of which it can't be told then.
     Raises ValueError: a host name, or a network that is too large to be somebody's.
     """
+    try:
+        return parse_address(text)  # as most are
+    except ValueError:
+        pass
     with suppress(ValueError):
         return _small(parse_network(text))
     address = text.rstrip(".").removesuffix(":")  # the punctuation of a sentence

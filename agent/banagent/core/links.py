@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from banagent.core.address import parse_network
+from banagent.core.aging import Aging
 from banagent.core.events import SECOND, Offence
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Links:
     def __init__(self) -> None:
         self._sessions: dict[str, _Session] = {}  # in the order of their last lines
         self._changed: set[str] = set()
+        self._aging: Aging[str, _Session] = Aging()
         self.lost = 0  # failures of which it was never told whose they are
 
     def resolve(self, offence: Offence) -> list[Offence]:
@@ -88,13 +90,9 @@ class Links:
         return ((key.encode(), _packed(session)) for key, session in self._sessions.items())
 
     def _forget_stale(self, time: int) -> None:
-        """Forget up to two sessions that are over: more than one comes in at a time."""
-        for _ in range(2):
-            oldest = next(iter(self._sessions))
-            if time - self._sessions[oldest].time <= LIFETIME and len(self._sessions) <= LIMIT:
-                return
-            self._forgotten(self._sessions.pop(oldest))
-            self._changed.add(oldest)
+        for key in self._aging.due(self._sessions, LIMIT, lambda session: time - session.time > LIFETIME):
+            self._forgotten(self._sessions.pop(key))
+            self._changed.add(key)
 
     def _forgotten(self, session: _Session | None) -> _Session:
         """Give a session of which nothing is known, in place of one that is over."""

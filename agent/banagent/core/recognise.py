@@ -7,6 +7,7 @@ RE2 decides in time linear in the line's length, whatever the pattern and whoeve
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from re2 import _re2
@@ -27,9 +28,11 @@ SET_MEMORY: Final = 64 << 20  # bytes that RE2 may use for the set; it takes wha
 LONGEST_TEXT: Final = 256  # bytes of a user name, or of a session's id, that are kept
 MOST: Final = 1_000_000  # failures that a line can claim to stand for
 _END: Final = b"\n[cut by banagent]"  # keeps a pattern's end from matching where the line was cut
+REMEMBERED: Final = 4096  # addresses as they were logged
 _REPEATED: Final = b"message repeated "  # rsyslog and syslog-ng put N like lines into one
 _REPEATED_LINE: Final = re.compile(rb"message repeated (\d{1,6}) times: \[ ?(.*)\]\s*", re.DOTALL)
 _BOOT: Final = ";b="  # before the boot's id in a journal's cursor
+_GROUPS: Final = ("address", "user", "session", "count")
 _UNANCHORED: Final = _re2.RE2.Anchor.UNANCHORED
 
 
@@ -40,6 +43,15 @@ class View(NamedTuple):
     mode: str
 
 
+class _Told(NamedTuple):
+    """What a pattern captures, as far as it does."""
+
+    address: bytes | None
+    user: bytes | None
+    session: bytes | None
+    times: bytes | None
+
+
 class _Rule(NamedTuple):
     """A pattern, compiled, and who wants to know of it."""
 
@@ -47,7 +59,7 @@ class _Rule(NamedTuple):
     name: str
     trust: Trust
     session: str | None  # what tells it: the "pid", or the "id" that the pattern captures
-    tells: Callable[[bytes], Mapping[str, bytes] | None]  # what it captures, by name
+    tells: Callable[[bytes], _Told | None]
     failures: int  # 0: it only tells whose a session is
     weight: int
     once: bool
@@ -99,25 +111,30 @@ class Recogniser:
     def offences(self, entry: Entry, hits: Sequence[int]) -> list[tuple[str, Offence]]:
         """Give what an entry tells each jail: by its filter's first pattern, or the first that finds an address."""
         text, count = _unwrapped(entry.message)
-        ignored = {jail for hit in hits for jail in self._ignored.get(hit, ())} if self._ignored else ()
+        if len(hits) == 1:  # as most have
+            rule = self._rules.get(hits[0])
+            offence = None if rule is None else self._offence(rule, entry, text, count)
+            return [] if rule is None or offence is None else [(jail, offence) for jail in rule.jails]
+        ignored = {jail for hit in hits for jail in self._ignored.get(hit, ())}
         found: dict[str, Offence] = {}
-        for hit in sorted(hits) if len(hits) > 1 else hits:
+        for hit in sorted(hits):
             rule = self._rules.get(hit)
             if rule is None:
                 continue
             jails = [jail for jail in rule.jails if jail not in ignored and not _is_told(found.get(jail))]
-            if not jails:
-                continue
-            if not rule.trust(entry):
-                self._refuse(rule, entry, text)
-                continue
-            offence = _offence(rule, entry, text, count)
-            if offence is None:
-                continue
-            for jail in jails:
-                if jail not in found or (offence.times and offence.address is not None):
-                    found[jail] = offence
+            offence = self._offence(rule, entry, text, count) if jails else None
+            if offence is not None:
+                for jail in jails:
+                    if jail not in found or (offence.times and offence.address is not None):
+                        found[jail] = offence
         return list(found.items())
+
+    def _offence(self, rule: _Rule, entry: Entry, text: bytes, count: int) -> Offence | None:
+        """Give what a matching line tells; None if it can't be told, or its sender is not trusted with it."""
+        if not rule.trust(entry):
+            self._refuse(rule, entry, text)
+            return None
+        return _offence(rule, entry, text, count)
 
     def _refuse(self, rule: _Rule, entry: Entry, text: bytes) -> None:
         """Say so if an entry tells of a failure, but its sender is not trusted with it."""
@@ -163,31 +180,42 @@ def _rule(item: Filter, failregex: Failregex, trust: Trust, jails: tuple[str, ..
     )
 
 
-def _captures(regex: str) -> Callable[[bytes], Mapping[str, bytes] | None]:
+def _captures(regex: str) -> Callable[[bytes], _Told | None]:
     compiled = _re2.RE2(regex.encode(), options())
-    groups = [(name.decode(), number) for name, number in compiled.NamedCapturingGroups()]
+    numbers = {name.decode(): number for name, number in compiled.NamedCapturingGroups()}
+    address, user, session, count = (numbers.get(name, 0) for name in _GROUPS)
     match = compiled.Match
 
-    def captures(text: bytes) -> Mapping[str, bytes] | None:
+    def captures(text: bytes) -> _Told | None:
         text = _cut(text)
         spans = match(_UNANCHORED, text, 0, len(text))
         if spans[0][0] < 0:
             return None
-        found: dict[str, bytes] = {}
-        for name, number in groups:
+
+        def part(number: int) -> bytes | None:
             start, end = spans[number]
-            if end >= LONGEST and name != "user":  # the rest of it may have been cut off
-                return None
-            if start >= 0:
-                found[name] = text[start:end]
-        return found
+            return text[start:end] if start >= 0 else None
+
+        if len(text) > LONGEST and any(spans[number][1] >= LONGEST for number in (address, session, count) if number):
+            return None  # the rest of it may have been cut off
+        return _Told(
+            part(address) if address else None,
+            part(user) if user else None,
+            part(session) if session else None,
+            part(count) if count else None,
+        )
 
     return captures
 
 
-def _json_captures(rules: Mapping[str, str]) -> Callable[[bytes], Mapping[str, bytes] | None]:
+def _json_captures(rules: Mapping[str, str]) -> Callable[[bytes], _Told | None]:
     fields = Fields(rules)
-    return lambda text: fields.captures(parse(text))
+
+    def captures(text: bytes) -> _Told | None:
+        found = fields.captures(parse(text))
+        return None if found is None else _Told(*map(found.get, _GROUPS))
+
+    return captures
 
 
 def _unwrapped(message: bytes) -> tuple[bytes, int]:
@@ -211,13 +239,13 @@ def _offence(rule: _Rule, entry: Entry, text: bytes, count: int) -> Offence | No
     told = rule.tells(text)
     if told is None:
         return None
-    if "count" in told:
-        count *= _number(told["count"])
+    if told.times is not None:
+        count *= _number(told.times)
     return Offence(
         entry.time,
         entry.position,
-        _address(told.get("address")),
-        _shown(told.get("user")),
+        None if told.address is None else _address(told.address),
+        None if told.user is None else _shown(told.user),
         rule.filter,
         rule.name,
         None if rule.session is None else _session(rule.session, entry, told),
@@ -232,24 +260,23 @@ def _number(text: bytes) -> int:
     return min(max(int(text.lstrip(b"0")[:8] or b"1"), 1), MOST) if text.isdigit() else 1
 
 
-def _address(text: bytes | None) -> Network | None:
+@lru_cache(REMEMBERED)  # an attacker comes again
+def _address(text: bytes) -> Network | None:
     """Give the address; None if there is none but a host name, which is never looked up."""
-    if text is None:
-        return None
     try:
         return parse_host(text.decode())
     except ValueError:
         return None
 
 
-def _session(told_by: str, entry: Entry, told: Mapping[str, bytes]) -> str | None:
+def _session(told_by: str, entry: Entry, told: _Told) -> str | None:
     if told_by == "id":
-        return _shown(told.get("session"))
+        return None if told.session is None else _shown(told.session)
     if entry.pid is None:
         return None
     boot = entry.position.find(_BOOT) + len(_BOOT)  # a pid comes again after a boot
     return f"{entry.pid}@{entry.position[boot : boot + 32]}" if boot >= len(_BOOT) else str(entry.pid)
 
 
-def _shown(text: bytes | None) -> str | None:
-    return None if text is None else text[:LONGEST_TEXT].decode("utf-8", "backslashreplace")
+def _shown(text: bytes) -> str:
+    return text[:LONGEST_TEXT].decode("utf-8", "backslashreplace")

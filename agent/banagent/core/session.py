@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from banagent.core.aging import Aging
 from banagent.core.events import SECOND
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Sessions:
     def __init__(self) -> None:
         self._told: dict[bytes, tuple[int, dict[str, int]]] = {}  # (time of the last line, times told by pattern)
         self._changed: set[bytes] = set()
+        self._aging: Aging[bytes, tuple[int, dict[str, int]]] = Aging()
 
     def attempts(self, key: bytes, time: int, pattern: str, count: int, *, once: bool) -> int:
         """Give how many new attempts a line tells of whose pattern reports `count`."""
@@ -61,13 +63,9 @@ class Sessions:
         return ((key, json.dumps(state).encode()) for key, state in self._told.items())
 
     def _forget_stale(self, time: int) -> None:
-        """Forget up to two sessions that are over: more than one comes in at a time."""
-        for _ in range(2):
-            oldest = next(iter(self._told))
-            if time - self._told[oldest][0] <= LIFETIME and len(self._told) <= LIMIT:
-                return
-            del self._told[oldest]
-            self._changed.add(oldest)
+        for key in self._aging.due(self._told, LIMIT, lambda state: time - state[0] > LIFETIME):
+            del self._told[key]
+            self._changed.add(key)
 
 
 def _state(value: bytes) -> tuple[int, dict[str, int]] | None:

@@ -7,9 +7,11 @@ fit into memory. What changed since the last checkpoint is known by key, so that
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from struct import pack, unpack
 from typing import TYPE_CHECKING
 
+from banagent.core.aging import Aging
 from banagent.core.events import SECOND
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Window:
         self._maxretry = maxretry
         self._times: dict[bytes, bytes] = {}  # in the order of the last change, so that the stale ones come first
         self._changed: set[bytes] = set()
+        self._aging: Aging[bytes, bytes] = Aging()
 
     def __len__(self) -> int:
         return len(self._times)
@@ -43,7 +46,7 @@ class Window:
         if not packed:  # most have failed for the first time
             self._times[key] = pack("<q", time) * min(count, self._maxretry)
             self._changed.add(key)
-            self._forget_stale(key, time)
+            self._forget_stale(time)
             return count
         times = list(unpack(f"<{len(packed) // 8}q", packed))
         newest = times[-1]
@@ -53,10 +56,11 @@ class Window:
         times += [time] * min(count, self._maxretry)
         if time < newest:
             times.sort()  # an entry can be older than the one before it
+            failures = _around(times, time, self._span)
         del times[: -self._maxretry]
         self._times[key] = pack(f"<{len(times)}q", *times)
         self._changed.add(key)
-        self._forget_stale(key, time)
+        self._forget_stale(time)
         return failures
 
     def forget(self, key: bytes) -> None:
@@ -88,14 +92,18 @@ class Window:
         """Give all that is remembered, as `load` takes it."""
         return self._times.items()
 
-    def _forget_stale(self, added: bytes, time: int) -> None:
-        """Forget up to two others than `added` whose last failure is too far from `time`: more than come in at a time.
+    def _forget_stale(self, time: int) -> None:
+        """Forget those whose last failure is too far from `time`.
 
-        Where they are later, the clock was set back: they would hold up the others until that time has come again.
+        Where it is later, the clock was set back: they would hold up the others until that time has come again.
         """
-        for _ in range(2):
-            oldest = next(iter(self._times))
-            (last,) = unpack("<q", self._times[oldest][-8:])
-            if oldest == added or (abs(time - last) < self._span and len(self._times) <= LIMIT):
-                return
-            self.forget(oldest)
+        for key in self._aging.due(
+            self._times, LIMIT, lambda times: abs(time - unpack("<q", times[-8:])[0]) >= self._span
+        ):
+            self.forget(key)
+
+
+def _around(times: list[int], time: int, span: int) -> int:
+    """Give the largest number of sorted `times` within `span` of one another that has `time` among them."""
+    firsts = [first for first in times if time - span < first <= time]
+    return max(bisect_left(times, first + span) - bisect_left(times, first) for first in firsts)

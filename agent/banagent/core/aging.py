@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which entries of a dictionary are old enough to be forgotten, without a look at it each time.
+
+The dictionary is in the order of the last change, so the oldest are at its front. But where much was taken away from
+there, Python walks over the gaps to the first that is left: a look at each change would take time that grows with the
+number of entries. So looks are as rare as they are long, and each takes as many as came in since the last.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+SHARE: Final = 16  # a look is due when a 16th of the entries has changed; where there are too many, a 16th goes
+SOON: Final = 64  # changes, at the least
+
+
+class Aging(Generic[K, V]):
+    """What is to be forgotten of `entries`: those that are over, and of too many the oldest."""
+
+    def __init__(self) -> None:
+        self._changes = 0  # since the last look
+
+    def due(self, entries: Mapping[K, V], limit: int, is_over: Callable[[V], bool]) -> Iterator[K]:
+        """Give the keys to forget after a change; the one that changed last stays."""
+        self._changes += 1
+        interval = max(len(entries) // SHARE, SOON)
+        if len(entries) > limit:
+            yield from list(islice(entries, max(limit // SHARE, len(entries) - limit)))
+        elif self._changes >= interval:
+            self._changes = 0
+            for key in list(islice(entries, min(2 * interval, len(entries) - 1))):
+                if not is_over(entries[key]):
+                    return
+                yield key
