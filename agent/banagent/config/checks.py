@@ -27,7 +27,7 @@ PORTS_ARE: Final = 'a list such as ["ssh", 2222, "8000-8100"], or "all"'
 _PORT_IS: Final = 'must be a number from 1 to 65535, a range such as "8000-8100" or the name of a service'
 _RANGE: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _SERVICE: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._+-]{1,64}")
-_USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
 LAST_UID: Final = 2**32 - 2
 _LONGEST_NETWORK: Final = 60  # characters: eight groups, four of them with dots, and a prefix length
 _UNIT: Final = re.compile(r"[A-Za-z0-9:_.\\@*?\[\]!-]*(?:\.[a-z]+|\*)")

@@ -22,20 +22,23 @@ SOON: Final = 64  # changes, at the least
 
 
 class Aging(Generic[K, V]):
-    """What is to be forgotten of `entries`: those that are over, and of too many the oldest."""
+    """What is to be forgotten of a dictionary: what is over, and of too many entries the oldest."""
 
     def __init__(self) -> None:
-        self._changes = 0  # since the last look
+        self._left = SOON  # changes until the next look
 
-    def due(self, entries: Mapping[K, V], limit: int, is_over: Callable[[V], bool]) -> Iterator[K]:
-        """Give the keys to forget after a change; the one that changed last stays."""
-        self._changes += 1
-        interval = max(len(entries) // SHARE, SOON)
+    def is_due(self, entries: Mapping[K, V], limit: int) -> bool:
+        """Count a change; give whether it is time to look."""
+        self._left -= 1
+        return self._left <= 0 or len(entries) > limit
+
+    def oldest(self, entries: Mapping[K, V], limit: int, is_over: Callable[[V], bool]) -> Iterator[K]:
+        """Give the keys to forget; the one that changed last stays."""
+        interval = self._left = max(len(entries) // SHARE, SOON)
         if len(entries) > limit:
             yield from list(islice(entries, max(limit // SHARE, len(entries) - limit)))
-        elif self._changes >= interval:
-            self._changes = 0
-            for key in list(islice(entries, min(2 * interval, len(entries) - 1))):
-                if not is_over(entries[key]):
-                    return
-                yield key
+            return
+        for key in list(islice(entries, min(2 * interval, len(entries) - 1))):
+            if not is_over(entries[key]):
+                return
+            yield key

@@ -34,8 +34,9 @@ def kinds(item: Filter, seen: Seen) -> frozenset[str]:
         return frozenset({item.source})
     if not (journal and item.logpath):
         return frozenset({JOURNAL if journal else FILES})
-    if SYSLOG not in item.formats and seen.files:
-        return frozenset({FILES})
+    if seen.files and set(item.formats) != {SYSLOG}:
+        # what else such a service says in the journal does not tell where its failures are
+        return frozenset({FILES} if SYSLOG not in item.formats else {JOURNAL, FILES})
     if seen.in_journal():
         return frozenset({JOURNAL})
     if seen.in_files():

@@ -55,7 +55,8 @@ class Links:
         waiting = () if address is not None else tuple(item._replace(position="") for item in failures)
         self._sessions[offence.session] = _Session(max(known.time, offence.time), address, user, waiting)
         self._changed.add(offence.session)
-        self._forget_stale(offence.time)
+        if self._aging.is_due(self._sessions, LIMIT):
+            self._forget_stale(offence.time)
         if address is None:
             return []
         return [
@@ -90,7 +91,7 @@ class Links:
         return ((key.encode(), _packed(session)) for key, session in self._sessions.items())
 
     def _forget_stale(self, time: int) -> None:
-        for key in self._aging.due(self._sessions, LIMIT, lambda session: time - session.time > LIFETIME):
+        for key in self._aging.oldest(self._sessions, LIMIT, lambda session: time - session.time > LIFETIME):
             self._forgotten(self._sessions.pop(key))
             self._changed.add(key)
 

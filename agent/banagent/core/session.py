@@ -38,7 +38,8 @@ class Sessions:
         told[pattern] = 1 if once else told.get(pattern, 0) + count
         self._told[key] = (max(last, time), told)
         self._changed.add(key)
-        self._forget_stale(time)
+        if self._aging.is_due(self._told, LIMIT):
+            self._forget_stale(time)
         return max(told[pattern] - before, 0)
 
     def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
@@ -63,7 +64,7 @@ class Sessions:
         return ((key, json.dumps(state).encode()) for key, state in self._told.items())
 
     def _forget_stale(self, time: int) -> None:
-        for key in self._aging.due(self._told, LIMIT, lambda state: time - state[0] > LIFETIME):
+        for key in self._aging.oldest(self._told, LIMIT, lambda state: time - state[0] > LIFETIME):
             del self._told[key]
             self._changed.add(key)
 

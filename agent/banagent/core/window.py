@@ -46,7 +46,8 @@ class Window:
         if not packed:  # most have failed for the first time
             self._times[key] = pack("<q", time) * min(count, self._maxretry)
             self._changed.add(key)
-            self._forget_stale(time)
+            if self._aging.is_due(self._times, LIMIT):
+                self._forget_stale(time)
             return count
         times = list(unpack(f"<{len(packed) // 8}q", packed))
         newest = times[-1]
@@ -60,7 +61,8 @@ class Window:
         del times[: -self._maxretry]
         self._times[key] = pack(f"<{len(times)}q", *times)
         self._changed.add(key)
-        self._forget_stale(time)
+        if self._aging.is_due(self._times, LIMIT):
+            self._forget_stale(time)
         return failures
 
     def forget(self, key: bytes) -> None:
@@ -97,7 +99,7 @@ class Window:
 
         Where it is later, the clock was set back: they would hold up the others until that time has come again.
         """
-        for key in self._aging.due(
+        for key in self._aging.oldest(
             self._times, LIMIT, lambda times: abs(time - unpack("<q", times[-8:])[0]) >= self._span
         ):
             self.forget(key)
