@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from banagent.core.aging import Present
 from banagent.core.events import JOURNAL, SECOND, Ban
 from banagent.core.jail import Jail, Rule
 from banagent.core.never import Host, Never
@@ -51,15 +52,22 @@ class Pipeline:
         self._host = host
         self._trail = trail
         self._positions = history.positions()
+        self._behind: dict[str, int] = {}  # the sources that were not yet read to their end: the time of their newest
         self._moved: set[str] = set()  # the sources of which the checkpoint has an older position
         self._steps = 0  # lines looked at since the last batch
         self._forgeries: dict[tuple[str | None, int | None, str], int] = {}  # when they were reported
+        self._present = Present()
         self.configs: dict[str, JailConfig] = {}  # of the jails in force
         self.routes = Routes({}, {})
         self._jails: dict[str, Jail] = {}
         self.reconfigure(config, choose)
         for name, jail in self._jails.items():
             jail.load(*history.counts(name))
+        self._behind = {
+            source.removeprefix(_FILE): position.time
+            for source, position in self._positions.items()
+            if self.routes.is_read(source.removeprefix(_FILE))
+        }
 
     @property
     def failures(self) -> int:
@@ -99,6 +107,7 @@ class Pipeline:
 
     def handle(self, batch: Batch) -> None:
         """Decide about a batch of entries, and have it enforced."""
+        self._observe(batch)
         entries = () if self._enforcer.off else batch.entries
         since = self._enforcer.on_since
         bans = [ban for entry, hits in entries if entry.time >= since for ban in self._decide(entry, hits)]
@@ -115,7 +124,7 @@ class Pipeline:
     def save(self) -> None:
         """Make a checkpoint."""
         if (newest := self.newest) is not None:
-            self._enforcer.bans.forget_ended(newest - LATE)
+            self._enforcer.bans.forget_ended(min(newest, self._present.oldest) - LATE)
         self._done(saved=self._enforcer.save(self._progress()))
 
     def reconfigure(self, config: Config, choose: Callable[[JailConfig], Kinds]) -> None:
@@ -164,6 +173,21 @@ class Pipeline:
         exempt = {name: self.never(name) for name in {item.jail for item in standing}}
         forbidden = [(item.jail, item.address) for item in standing if exempt[item.jail].forbids(item.address)]
         self._enforcer.lift(forbidden, "ignored")
+
+    def _observe(self, batch: Batch) -> None:
+        """Take note of how far the sources are: what is too old in one of them may not be in another."""
+        before = self._behind.copy()
+        if not batch.all_read:
+            self._behind[batch.source] = batch.time
+        elif batch.source:
+            self._behind.pop(batch.source, None)
+        else:  # no file has any more
+            self._behind = {source: time for source, time in before.items() if source == JOURNAL}
+        if self._behind or before:
+            newest = max([*self._behind.values(), *before.values(), batch.time])
+            self._present = Present(min(self._behind.values(), default=Present().oldest), newest)
+            for jail in self._jails.values():
+                jail.observe(self._present)
 
     def _decide(self, entry: Entry, hits: Sequence[int]) -> list[Ban]:
         if self._trail.careful and not self._may(entry.position):

@@ -88,6 +88,7 @@ class Reading:
         self._journal: Journal | None = None  # opened, and not yet read
         self._files: LogFiles | None = None
         self._behind: set[str] = set()  # the sources that were not yet read to their end
+        self._begin: dict[str, int] = {}  # by kind: from when on entries count of a source that was never read
 
     @property
     def live(self) -> bool:
@@ -96,6 +97,7 @@ class Reading:
 
     def open(self) -> None:
         """Open what can be read before anything is touched. Raises JournalError if nothing can be."""
+        self._begin = {kind: self._since(kind) for kind in (JOURNAL, FILES)}
         routes = self._pipeline.routes
         self._behind = set(matching(routes.files()))
         if routes.filters():
@@ -109,6 +111,7 @@ class Reading:
 
     async def run(self) -> None:
         """Read for ever."""
+        self._begin = {kind: self._since(kind) for kind in (JOURNAL, FILES)}
         routes = self._pipeline.routes
         async with asyncio.TaskGroup() as tasks:
             if routes.filters():
@@ -123,10 +126,10 @@ class Reading:
         """Give the state of a jail."""
         chosen = self._pipeline.routes.kinds(jail)
         item = self._pipeline.configs[jail].filter
-        if chosen == {JOURNAL}:
+        if chosen == frozenset({JOURNAL}):
             return self._journal_state()
         files = self._file_state(item)
-        if chosen == {FILES} or files.state != "waiting":
+        if chosen == frozenset({FILES}) or files.state != "waiting":
             return files
         journal = self._journal_state()
         if journal.state == "failed":
@@ -187,7 +190,7 @@ class Reading:
         journal = Journal(self._pipeline.routes.filters(), self._directory)
         position = self._pipeline.position()
         if position is None:
-            journal.seek_time(self._since())
+            journal.seek_time(self._begin[JOURNAL])
         elif (gap := journal.resume(position.position, position.time)) is not None:
             log.warning(
                 "the journal no longer has the entry read last; those since then may have been missed",
@@ -196,7 +199,7 @@ class Reading:
                 position=position.position,
             )
             if position.time > _now():  # the clock was set back since: what comes now is earlier than that entry
-                journal.seek_time(self._since())
+                journal.seek_time(self._begin[JOURNAL])
         return journal
 
     # the files
@@ -205,7 +208,7 @@ class Reading:
         from banagent.sources.logfiles import LogFiles  # noqa: PLC0415 - few need it, and it takes its time and memory
 
         positions = self._pipeline.file_positions()
-        files = LogFiles(self._pipeline.routes.files(), _now, since=self._since(), positions=positions)
+        files = LogFiles(self._pipeline.routes.files(), _now, since=self._begin[FILES], positions=positions)
         self._files = files
         async for batch in files.follow(self._pipeline.sift):
             self._enforcer.works(FILES)
@@ -251,10 +254,30 @@ class Reading:
             self._behind -= {batch.source} if batch.source else self._behind - {JOURNAL}
         self._after(batch)
 
-    def _since(self) -> int:
-        """Give from when on entries count, in µs since the epoch."""
+    def _since(self, kind: str) -> int:
+        """Give from when on entries count of a source that was never read, in µs since the epoch.
+
+        If one of its jails has counted elsewhere, what is older than the newest entry read may be counted already.
+        """
+        now, newest = _now(), self._pipeline.newest
         longest = max((config.findtime for config in self._pipeline.configs.values()), default=0)
-        return _now() - longest * SECOND
+        begin = now - longest * SECOND
+        if newest is None or newest > now or not any(self._has_moved(jail, kind) for jail in self._pipeline.configs):
+            return begin
+        return max(begin, newest)
+
+    def _has_moved(self, jail: str, kind: str) -> bool:
+        """Whether a jail has failures or bans, and all that it reads of a kind was never read."""
+        pipeline, routes = self._pipeline, self._pipeline.routes
+        if kind not in routes.kinds(jail):
+            return False
+        if kind == JOURNAL:
+            was_read = pipeline.position() is not None
+        else:
+            was_read = any(routes.reads(jail, path) for path in pipeline.file_positions())
+        counts = pipeline.jail(jail)
+        has_counted = bool(counts and len(counts.window)) or any(ban.jail == jail for ban in self._enforcer.standing())
+        return has_counted and not was_read
 
 
 def matching(patterns: Iterable[str]) -> list[str]:

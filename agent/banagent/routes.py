@@ -56,13 +56,19 @@ class Routes:
                 wanted[path] = tuple(dict.fromkeys((*wanted.get(path, ()), *config.filter.formats)))
         return wanted
 
+    def is_read(self, source: str) -> bool:
+        """Whether a jail reads the journal, or the file at a path."""
+        if source == JOURNAL:
+            return bool(self.filters())
+        return any(FILES in self._kinds[name] and self.reads(name, source) for name in self._configs)
+
     def recogniser(self, source: str) -> Recogniser:
         """Give the patterns for the journal, or for the file at a path."""
         if source == JOURNAL:
             return self._journal
         known = self._files.get(source)
         if known is None:
-            jails = tuple(name for name in self._configs if FILES in self._kinds[name] and self._reads(name, source))
+            jails = tuple(name for name in self._configs if FILES in self._kinds[name] and self.reads(name, source))
             if jails not in self._shared:
                 self._shared[jails] = Recogniser(self._views(jails), self._refused)
             known = self._files[source] = self._shared[jails]
@@ -79,8 +85,9 @@ class Routes:
         if len(self._kinds[jail]) > 1:
             self._kinds[jail] = frozenset({JOURNAL if source == JOURNAL else FILES})
 
+    def reads(self, jail: str, path: str) -> bool:
+        """Whether a file is one that a jail's filter names."""
+        return any(PurePosixPath(path).match(pattern) for pattern in self._configs[jail].filter.logpath)
+
     def _views(self, jails: Iterable[str]) -> dict[str, View]:
         return {name: View(self._configs[name].filter, self._configs[name].mode) for name in jails}
-
-    def _reads(self, jail: str, path: str) -> bool:
-        return any(PurePosixPath(path).match(pattern) for pattern in self._configs[jail].filter.logpath)

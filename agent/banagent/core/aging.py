@@ -9,7 +9,7 @@ number of entries. So looks are as rare as they are long, and each takes as many
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +19,13 @@ V = TypeVar("V")
 
 SHARE: Final = 16  # a look is due when a 16th of the entries has changed; where there are too many, a 16th goes
 SOON: Final = 64  # changes, at the least
+
+
+class Present(NamedTuple):
+    """Between which times the sources are that are read: one of them may be hours behind another."""
+
+    oldest: int = 1 << 62
+    newest: int = 0
 
 
 class Aging(Generic[K, V]):

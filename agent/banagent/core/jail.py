@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from banagent.core.address import Network
+    from banagent.core.aging import Present
     from banagent.core.never import Never
 
     Rows = Iterable[tuple[bytes, bytes]]
@@ -102,6 +103,10 @@ class Jail:
         self.window.load(windows)
         self.sessions.load(sessions)
         self.links.load(links)
+
+    def observe(self, present: Present) -> None:
+        """Take note of where the sources are."""
+        self.window.present = self.sessions.present = self.links.present = present
 
     def saved(self) -> None:
         """Note that the changes are in the checkpoint."""

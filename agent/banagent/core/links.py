@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from banagent.core.address import parse_network
-from banagent.core.aging import Aging
+from banagent.core.aging import Aging, Present
 from banagent.core.events import SECOND, Offence
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Links:
         self._sessions: dict[str, _Session] = {}  # in the order of their last lines
         self._changed: set[str] = set()
         self._aging: Aging[str, _Session] = Aging()
+        self.present = Present()
         self.lost = 0  # failures of which it was never told whose they are
 
     def resolve(self, offence: Offence) -> list[Offence]:
@@ -91,6 +92,7 @@ class Links:
         return ((key.encode(), _packed(session)) for key, session in self._sessions.items())
 
     def _forget_stale(self, time: int) -> None:
+        time = min(time, self.present.oldest)
         for key in self._aging.oldest(self._sessions, LIMIT, lambda session: time - session.time > LIFETIME):
             self._forgotten(self._sessions.pop(key))
             self._changed.add(key)

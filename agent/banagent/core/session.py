@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from banagent.core.aging import Aging
+from banagent.core.aging import Aging, Present
 from banagent.core.events import SECOND
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Sessions:
         self._told: dict[bytes, tuple[int, dict[str, int]]] = {}  # (time of the last line, times told by pattern)
         self._changed: set[bytes] = set()
         self._aging: Aging[bytes, tuple[int, dict[str, int]]] = Aging()
+        self.present = Present()
 
     def attempts(self, key: bytes, time: int, pattern: str, count: int, *, once: bool) -> int:
         """Give how many new attempts a line tells of whose pattern reports `count`."""
@@ -64,6 +65,7 @@ class Sessions:
         return ((key, json.dumps(state).encode()) for key, state in self._told.items())
 
     def _forget_stale(self, time: int) -> None:
+        time = min(time, self.present.oldest)
         for key in self._aging.oldest(self._told, LIMIT, lambda state: time - state[0] > LIFETIME):
             del self._told[key]
             self._changed.add(key)

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from struct import pack, unpack
 from typing import TYPE_CHECKING
 
-from banagent.core.aging import Aging
+from banagent.core.aging import Aging, Present
 from banagent.core.events import SECOND
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Window:
         self._times: dict[bytes, bytes] = {}  # in the order of the last change, so that the stale ones come first
         self._changed: set[bytes] = set()
         self._aging: Aging[bytes, bytes] = Aging()
+        self.present = Present()
 
     def __len__(self) -> int:
         return len(self._times)
@@ -95,13 +96,13 @@ class Window:
         return self._times.items()
 
     def _forget_stale(self, time: int) -> None:
-        """Forget those whose last failure is too far from `time`.
+        """Forget those whose last failure is too far from `time`, and from where the other sources are.
 
         Where it is later, the clock was set back: they would hold up the others until that time has come again.
         """
-        for key in self._aging.oldest(
-            self._times, LIMIT, lambda times: abs(time - unpack("<q", times[-8:])[0]) >= self._span
-        ):
+        low = min(time, self.present.oldest) - self._span
+        high = max(time, self.present.newest) + self._span
+        for key in self._aging.oldest(self._times, LIMIT, lambda times: not low < unpack("<q", times[-8:])[0] < high):
             self.forget(key)
 
 

@@ -130,6 +130,10 @@ class _Stream:
         """Give what comes next, as soon as there is something."""
         return self._stream.read1(size)
 
+    def modified(self) -> int:
+        """Give 0: it is no matter."""
+        return 0
+
     def close(self) -> None:
         """Close it."""
         self._stream.close()

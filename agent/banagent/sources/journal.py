@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # journald coalesces its change notices by about 0.4 s. During an attack that is too long: poll for a while instead.
 ALERT: Final = 5.0  # seconds
 POLL: Final = 0.01  # seconds
+NEWS: Final = 60.0  # seconds after which it is told how far was read, though nothing passed
 LONGEST: Final = 65_536  # bytes of a field that are kept; libsystemd's own limit is for compressed ones only
 _SUPPRESSED: Final = b"Suppressed "
 _SUPPRESSED_LINE: Final = re.compile(rb"Suppressed (\d{1,18}) messages from (.+)", re.DOTALL)  # journald-server.c
@@ -47,14 +48,16 @@ class Journal:
     """
 
     def __init__(self, filters: Collection[Filter], directory: Path | None = None) -> None:
-        self._reader = open_reader(directory)
+        self._reader = reader = open_reader(directory)
+        # bound once: this is the hot path
+        self._get, self._cursor, self._clock = reader.get, reader.cursor, reader.time
         self._lookup = Lookup(directory)
         self._asked = tuple(sorted({name for item in filters for name in asked_for(item)}))
         self._trusts = tuple(map(Trust, filters))
         self.position: str | None = None  # of the entry read last
         self._time = 0  # likewise
         self._from: str | int = 0  # the position behind which reading began, or the time
-        self._reader.look_for({field: values} for field, values in (terms(filters) or {}).items())
+        reader.look_for({field: values} for field, values in (terms(filters) or {}).items())
 
     def resume(self, position: str, time: int) -> Gap | None:
         """Go on behind the entry at `position`, which is of `time`; None: it is still there.
@@ -134,11 +137,12 @@ class Journal:
     async def follow(self, sift: Callable[[bytes], Sequence[int]]) -> AsyncIterator[Batch]:
         """Read for ever; asleep while the journal is silent, watchful for some seconds after an entry that passed.
 
-        A batch is empty only if it says what the one before could not: that all was read.
+        A batch without entries comes if it says what those before could not: that all was read, what was dropped or
+        can't be read, or once in a while, how far was read.
         """
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
-        alert_until = 0.0
+        alert_until = news_at = 0.0
         told = False  # that all was read
 
         def on_change() -> None:
@@ -155,7 +159,9 @@ class Journal:
                     batch = self.read(sift)
                 if batch.entries:
                     alert_until = loop.time() + ALERT
-                if batch.read or not told:
+                news = batch.entries or batch.suppressed or batch.damaged or batch.all_read > told
+                if news or (batch.read and loop.time() >= news_at):
+                    news_at = loop.time() + NEWS
                     yield batch
                 told = batch.all_read
                 if not batch.all_read:
@@ -181,14 +187,13 @@ class Journal:
 
     def _entry(self, message: bytes) -> Entry:
         """Read the rest of the entry at which the reader stands."""
-        reader = self._reader
+        get = self._get
         more: Mapping[str, str] = NOTHING
-        get = reader.get
         if self._asked:
-            fields = reader.all_fields()
+            fields = self._reader.all_fields()
             get = fields.__getitem__
             more = {name: fields[name][:LONGEST].decode("utf-8", "replace") for name in self._asked if name in fields}
-        position = reader.cursor()
+        position = self._cursor()
         try:
             uid = int(get(UID))
         except KeyError:
@@ -201,13 +206,13 @@ class Journal:
         try:
             unit = get(UNIT).decode("utf-8", "replace")
         except KeyError:
-            unit, identifier = None, reader.word(IDENTIFIER)  # it is asked for only then
+            unit, identifier = None, self._reader.word(IDENTIFIER)  # it is asked for only then
         try:
             transport = get(TRANSPORT)
         except KeyError:
             transport = b""
-        piece = transport in CUTTING and is_piece(transport, reader.word, position, self._lookup)
-        return Entry(reader.time(), message[:LONGEST], position, uid, unit, identifier, pid, piece, JOURNAL, more)
+        piece = transport in CUTTING and is_piece(transport, self._reader.word, position, self._lookup)
+        return Entry(self._clock(), message[:LONGEST], position, uid, unit, identifier, pid, piece, JOURNAL, more)
 
     def _suppressed(self, message: bytes) -> Iterator[Suppressed]:
         """Read what journald says of a unit that wrote too much, if it is journald and a filter reads the unit."""

@@ -32,15 +32,23 @@ class Truncated(Exception):  # noqa: N818 - it is what happened, and no error
 class Part:
     """A file, and how far it was read: one of those that a log file consists of over time."""
 
-    def __init__(self, file: Source, offset: int = 0, name: str = "", known: tuple[int, str] = (0, "")) -> None:
+    def __init__(
+        self,
+        file: Source,
+        offset: int = 0,
+        name: str = "",
+        known: tuple[int, str] = (0, ""),
+    ) -> None:
         """Go on at `offset`; if that is within a line, with the next. Raises LogFileError."""
         self.file = file
         self.offset = offset  # of the first line that was not taken yet
         self._name = name
         self._known = known
         self._plain = file if isinstance(file, PlainFile) else None
-        self._head = self._plain.read_at(0, known[0]) if self._plain else b""
-        self.unread_since = _unread_since(self._plain, known) if self._plain and offset == 0 else None
+        self._head = self._plain.read_at(0, max(known[0], min(offset, HEAD))) if self._plain else b""
+        # when it was found, in ns since the epoch, as long as nothing of it was read
+        self.unread_since = file.modified() if offset == 0 else None
+        self.looked = self.unread_since  # when it was looked for copies
         self._rest = b""  # the beginning of a line whose end is not there yet
         self._left_out = 0  # bytes before and behind `_rest` that are not kept
         self._cut = False  # it is as long as is kept
@@ -53,33 +61,44 @@ class Part:
 
     @property
     def known(self) -> tuple[int, str]:
-        """The length and the fingerprint of its first bytes; of a file that was not read yet, 0 and `unread_since`."""
-        if self._head:
-            return len(self._head), fingerprint(self._head)
-        return self._known if self.unread_since is None else (0, str(self.unread_since))
+        """The length and the fingerprint of its first bytes; 0 if nothing of it was read."""
+        return (len(self._head), fingerprint(self._head)) if self._head else self._known
+
+    @property
+    def modified(self) -> int:
+        """When it was last modified, in ns since the epoch; as long as nothing was read of it, when it was found."""
+        return self.file.modified() if self.unread_since is None else self.unread_since
 
     @property
     def is_unfinished(self) -> bool:
         """Whether there is a line whose end is missing."""
         return bool(self._rest) and not self._tail
 
-    def take(self) -> Slice:
-        """Read on. Raises Truncated, and LogFileError."""
+    def size(self) -> int | None:
+        """Give how far it can be read now; None: as far as it goes, for it is compressed."""
+        return self._plain.size() if self._plain else None
+
+    def look(self) -> None:
+        """Take note that its copies were looked for."""
+        self.looked = self.file.modified()
+
+    def take(self, size: int | None = None) -> Slice:
+        """Read on, but not beyond `size`. Raises Truncated, and LogFileError."""
         at = self.offset + self._left_out + len(self._rest)
-        chunk = self.file.read_at(at, CHUNK)
+        chunk = self.file.read_at(at, CHUNK if size is None else max(min(CHUNK, size - at), 0))
         if self._plain and self._was_truncated(self._plain, at if not chunk else 0):
             raise Truncated  # looked at after reading, because it can happen at any time
         if not chunk:
             return Slice([], self.offset, at_end=chunk is not None)
-        if at == 0 and self._plain is None:
-            self._head = chunk[:HEAD]
+        self.unread_since = None
+        if len(self._head) == at < HEAD:
+            self._head += chunk[: HEAD - at]
         lines, extra = self._split(chunk)
         start, self.offset = self.offset, at + len(chunk) - len(self._rest) - self._left_out
         if lines and self._tail:
             start += len(lines.pop(0)) + extra + 1
             extra, self._tail = 0, False
         if lines:
-            self.unread_since = None
             self._learn(start, lines[0])
         return Slice(lines, start, extra, self._plain is not None and len(chunk) < CHUNK)
 
@@ -98,7 +117,7 @@ class Part:
         """Begin anew: the file was truncated."""
         self.offset, self._name, self._known, self._head = 0, "", (0, ""), b""
         self._rest, self._left_out, self._cut, self._tail = b"", 0, False, False
-        self.unread_since = self._plain.modified() if self._plain else None
+        self.unread_since = self.looked = self.file.modified()
 
     def _was_truncated(self, file: PlainFile, end: int) -> bool:
         return file.read_at(0, len(self._head)) != self._head or file.size() < end
@@ -126,15 +145,8 @@ class Part:
         return lines, extra
 
     def _learn(self, start: int, first: bytes) -> None:
-        """Take note of the file's first bytes, as far as they were read, and name it after its first line."""
-        if self._plain and len(self._head) < min(self.offset, HEAD):
-            self._head = self._plain.read_at(0, min(self.offset, HEAD))
+        """Name it after its first line."""
         if not self._name:
             if start > 0 and self._plain:
                 first = self._plain.read_at(0, _NAMED_BY).partition(b"\n")[0]
             self._name = f"{self.file.inode:x}.{crc32(first[:_NAMED_BY]):08x}"
-
-
-def _unread_since(file: PlainFile, known: tuple[int, str]) -> int:
-    """Give when a file was last modified as long as nothing of it was read, in ns since the epoch."""
-    return int(known[1]) if known[1].isdecimal() and not known[0] else file.modified()

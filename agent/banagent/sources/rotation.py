@@ -58,6 +58,10 @@ class Source(Protocol):
         """Give at most `size` bytes, none at the end; None: not there yet, ask again. Raises LogFileError."""
         ...
 
+    def modified(self) -> int:
+        """Give the time of the last write to it, in ns since the epoch."""
+        ...
+
     def close(self) -> None:
         """Close it."""
         ...
@@ -67,7 +71,10 @@ class PlainFile:
     """A file as it was written."""
 
     def __init__(self, path: str) -> None:
-        """Open a regular file; of symbolic links, one to a file in the same folder. Raises LogFileError, or OSError."""
+        """Open a regular file; of symbolic links, one to a file in the same folder.
+
+        Raises LogFileError, or FileNotFoundError.
+        """
         self.path = path
         self._descriptor = _open(path)
         self.inode = os.fstat(self._descriptor).st_ino
@@ -104,7 +111,7 @@ class CompressedFile:
     """A file that was compressed when it was rotated; read in one direction, the bytes are counted decompressed."""
 
     def __init__(self, path: str, suffix: str) -> None:
-        """Raise LogFileError, or OSError."""
+        """Raise LogFileError, or FileNotFoundError."""
         if suffix not in _OPENERS:
             raise LogFileError(f"{path} can't be decompressed here; let logrotate use gzip, xz or bzip2")
         self.path = path
@@ -128,6 +135,10 @@ class CompressedFile:
         self._at += len(data)
         return data
 
+    def modified(self) -> int:
+        """Give the time of the last write to it before it was compressed; all programs keep it."""
+        return os.fstat(self._raw.fileno()).st_mtime_ns
+
     def close(self) -> None:
         """Close it."""
         self._raw.close()
@@ -149,14 +160,12 @@ class Rotated(NamedTuple):
     number: tuple[int, ...] = ()  # in its name; grows from the oldest to the newest
 
     def open(self) -> Source:
-        """Open it. Raises LogFileError, or OSError."""
-        return CompressedFile(self.path, self.suffix) if self.suffix else PlainFile(self.path)
-
-    def is_after(self, other: Rotated) -> bool:
-        """Whether it was begun after `other`: by their names, or where these don't tell, by when they were written."""
-        if self.style == other.style != 0:
-            return self.number > other.number
-        return self.modified >= other.modified and self.inode != other.inode
+        """Open it. Raises FileNotFoundError, also if it has another name by now; and LogFileError."""
+        file = CompressedFile(self.path, self.suffix) if self.suffix else PlainFile(self.path)
+        if file.inode != self.inode:
+            file.close()
+            raise FileNotFoundError(self.path)
+        return file
 
 
 def fingerprint(head: bytes) -> str:
@@ -189,6 +198,8 @@ def rotated(path: str) -> list[Rotated]:
         former, listing = listing, list(_siblings(path))
         if {item[:2] for item in former} == {item[:2] for item in listing}:
             break
+    plain = {item.path for item in listing}  # what is being compressed is there twice, and the new one is not whole
+    listing = [item for item in listing if not item.suffix or item.path.removesuffix(item.suffix) not in plain]
     return sorted(listing, key=lambda item: (item.style, item.number, item.modified))
 
 
