@@ -62,6 +62,7 @@ def test_status(tmp_path: Path, journald: Journald, network: Network, sshd: Any)
             "state": "live",
             "dry_run": False,
             "bans": 1,
+            "allowed": 0,
             "failures": 5,
             "decided": 1,
             "attention": [],
@@ -73,11 +74,13 @@ def test_status(tmp_path: Path, journald: Journald, network: Network, sshd: Any)
             "jail": "sshd",
             "state": "active",
             "reason": None,
+            "counts": "failures",
             "filter": "sshd",
             "ports": [str(PORT)],
             "maxretry": 3,
             "findtime": 3600,
             "bantime": 600,
+            "networks": 20,
             "failures": 2,
             "failures_total": 5,
             "bans": 1,
@@ -203,7 +206,16 @@ def test_why(tmp_path: Path, journald: Journald, network: Network, sshd: Any) ->
         counted = call(tmp_path, "Why", address=OTHER)
         assert counted["bans"] == []
         assert counted["counts"] == [
-            {"jail": "sshd", "failures": 2, "maxretry": 3, "findtime": 3600, "ignored": None},
+            {
+                "jail": "sshd",
+                "counts": "failures",
+                "failures": 2,
+                "maxretry": 3,
+                "findtime": 3600,
+                "ignored": None,
+                "guarded": [],
+                "networks": [{"network": "198.51.100.0/24", "addresses": 2, "limit": 20}],
+            },
         ]
         assert len(counted["entries"]) == 2
         own = call(tmp_path, "Why", address=HOST)
@@ -309,3 +321,83 @@ def test_what_came_while_it_was_off_counts_for_nothing_also_after_a_kill(
         sshd(OTHER)
         agent.wait_for(f"banned .*address={OTHER}")
         assert ATTACKER not in agent.log
+
+
+def test_a_jail_that_counts_bans(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    (tmp_path / "banagent.toml").write_text(f"{CONFIG}[jails.recidive]\nenabled = true\nmaxretry = 1\n")
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        (jail,) = (jail for jail in call(tmp_path, "Jails")["jails"] if jail["jail"] == "recidive")
+        assert (jail["state"], jail["counts"], jail["filter"], jail["ports"]) == ("active", "bans", "bans", None)
+        assert (jail["maxretry"], jail["findtime"], jail["bantime"]) == (1, 3 * 86400, 63 * 86400)
+        sshd(ATTACKER)
+        agent.wait_for(f"banned jail=recidive address={ATTACKER} .*failures=1 user=root filter=bans pattern=sshd")
+        assert [ban["jail"] for ban in listed(tmp_path, "List")] == ["recidive", "sshd"]
+        why = call(tmp_path, "Why", address=ATTACKER)
+        assert [(ban["jail"], ban["earlier"]) for ban in why["bans"]] == [("recidive", 0), ("sshd", 0)]
+        assert len(why["entries"]) == 3
+        assert {count["jail"]: count["counts"] for count in why["counts"]} == {"recidive": "bans", "sshd": "failures"}
+        # by hand there is none of it
+        call(tmp_path, "Ban", addresses=[OTHER], jail="sshd")
+        assert [ban["jail"] for ban in listed(tmp_path, "List", network=OTHER)] == ["sshd"]
+
+
+def test_the_second_ban_lasts_longer(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    (tmp_path / "banagent.toml").write_text(CONFIG.replace("600", "1"))
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        sshd(ATTACKER)
+        agent.wait_for(f"banned jail=sshd address={ATTACKER} .*bantime=1 failures=3 user")
+        agent.wait_for("unbanned")
+        sshd(ATTACKER)
+        # two failures that count twice are enough
+        agent.wait_for(f"banned jail=sshd address={ATTACKER} .*bantime=2 failures=4 earlier=1")
+        assert [ban["earlier"] for ban in listed(tmp_path, "History")] == [1, 0]
+
+
+def test_a_jail_that_trips_and_goes_on(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    """It goes on banning strangers, says what it does, remembers it over a restart, and resumes when it is told to."""
+    (tmp_path / "banagent.toml").write_text(f"{CONFIG}breaker.users = 1\n")
+    with running(tmp_path, journald, network) as agent, journald.writer(comm="sshd-session") as server:
+        agent.told("reading live")
+        server.syslog(f"Accepted password for alice from {ATTACKER} port 4000 ssh2")
+        sshd(ATTACKER)
+        agent.wait_for('trouble reason="jail sshd" .*if that is right, then banagent resume sshd')
+        sshd(OTHER)
+        agent.wait_for(f"banned jail=sshd address={OTHER}")
+        agent.end(signal.SIGKILL)
+    with running(tmp_path, journald, network) as agent:
+        agent.told("reading live.*TROUBLE")
+        status = call(tmp_path, "Status")
+        assert [item["subject"] for item in status["attention"]] == ["jail sshd"]
+        (jail,) = status["jails"]
+        assert jail["state"] == "tripped"
+        assert "hit addresses from which users logged in lately" in jail["reason"]
+        assert refused(tmp_path, "Resume", jail="web") == ("NoSuchJail", {"jail": "web", "known": ["sshd"]})
+        assert call(tmp_path, "Resume", jail="sshd") == {"withheld": 1}
+        agent.wait_for("works again .*jail sshd")
+        assert call(tmp_path, "Resume", jail="sshd") == {"withheld": None}
+        status = call(tmp_path, "Status")
+        assert (status["attention"], status["jails"][0]["state"]) == ([], "active")
+        sshd(ATTACKER)
+        agent.wait_for(f"banned jail=sshd address={ATTACKER}")
+
+
+def test_why_of_neighbours_and_of_who_logged_in(
+    tmp_path: Path, journald: Journald, network: Network, sshd: Any
+) -> None:
+    (tmp_path / "banagent.toml").write_text(f"{CONFIG}networks.addresses = 3\n")
+    with running(tmp_path, journald, network) as agent, journald.writer(comm="sshd-session") as server:
+        agent.told("reading live")
+        server.syslog("Accepted publickey for root from 203.0.113.7 port 4000 ssh2: RSA SHA256:Zm9v")
+        sshd("198.18.5.1", 1)
+        sshd("198.18.5.2", 1)
+        agent.told("2 failures")
+        (count,) = call(tmp_path, "Why", address="198.18.5.9")["counts"]
+        assert (count["failures"], count["guarded"]) == (0, [])
+        assert count["networks"] == [{"network": "198.18.5.0/24", "addresses": 2, "limit": 3}]
+        (count,) = call(tmp_path, "Why", address="203.0.113.7")["counts"]
+        assert (count["guarded"], count["networks"]) == (["root"], [])
+        sshd("198.18.5.3", 1)
+        agent.wait_for("banned jail=sshd address=198.18.5.0/24 .*failures=3 .*pattern=many-addresses")
+        assert [ban["address"] for ban in call(tmp_path, "Why", address="198.18.5.9")["bans"]] == ["198.18.5.0/24"]

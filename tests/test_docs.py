@@ -18,7 +18,7 @@ import pytest
 import tomli
 
 from banagent import cli, config, daemon, log
-from banagent.config import filters, keys, toml
+from banagent.config import extending, filters, keys, patterns, probe, toml
 from banagent.config.table import Values, rows
 from banagent.control import client
 from banagent.core import duration, links, recognise, session
@@ -26,6 +26,7 @@ from banagent.core.address import parse_address
 from banagent.core.bans import Bans
 from banagent.core.events import SECOND, Entry, Offence
 from banagent.core.filter import FORMATS, MODES, PROVENANCES, SESSIONS, SOURCES, Filter
+from banagent.core.formula import Formula
 from banagent.core.jail import Jail, Rule
 from banagent.core.never import Never
 from banagent.core.recognise import Recogniser, View
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from banagent.config.table import Key, Keys
+
+    Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 ROOT: Final = Path(__file__).parents[1]
 AGENT: Final = ROOT / "agent/banagent"
@@ -161,6 +164,7 @@ def verbs() -> list[str]:
 def usage(verb: str) -> set[str]:
     """Give options with what they take, and arguments, from the usage of a verb."""
     text = " ".join(help_of(verb).partition("\n\n")[0].split()).partition(f"banagent {verb} ")[2]
+    text = re.sub(r"(?<=--journal) \[(DIR)\]", r" \1", text)  # the one option whose argument may be left out
     optional = re.findall(r"\[(-[^\]]+)\]", text)
     others = re.sub(r"\[[^\]]*\]", "", text).split()
     return {option.lower() for option in optional if option != "-h"} | {word.lower() for word in others}
@@ -171,7 +175,7 @@ def synopsis() -> dict[str, set[str]]:
     page = (ROOT / "man/banagent.8").read_text()
     found: dict[str, set[str]] = {}
     for part in page.partition(".Sh SYNOPSIS\n")[2].partition(".Sh")[0].split(".Nm banagent\n")[1:]:
-        words = part.replace("Fl -", "--").replace("Fl ", "-").replace(" Ar", "").splitlines()
+        words = part.replace("Fl -", "--").replace("Fl ", "-").replace(" Op Ar", "").replace(" Ar", "").splitlines()
         verb = next((line.removeprefix(".Cm ") for line in words if line.startswith(".Cm ")), "")
         optional = {line.removeprefix(".Op ") for line in words if line.startswith(".Op ")}
         others = {line.split()[1] for line in words if line.startswith(".Ar ")}
@@ -191,8 +195,9 @@ def test_synopsis_is_the_usage(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", verbs())
 def test_head_of_a_verb_is_its_synopsis(verb: str) -> None:
-    (head,) = (item.head for item in items("banagent.8") if item.head.startswith(f"Cm {verb}"))
-    options = {f"--{name} {value}".strip() for name, value in re.findall(r"Fl -([a-z-]+)(?: Ar ([a-z]+))?", head)}
+    (head,) = (item.head for item in items("banagent.8") if re.match(rf"Cm {verb}\b", item.head))
+    found = re.findall(r"Fl -([a-z-]+)(?:(?: Oo)? Ar ([a-z]+))?", head)
+    options = {f"--{name} {value}".strip() for name, value in found}
     assert options == {option for option in usage(verb) if option.startswith("-")}
 
 
@@ -249,11 +254,11 @@ def logged() -> Iterator[Logged]:
         yield Logged(kinds, kinds & log.MESSAGE_IDS.keys(), journal_names(keywords(call)))
 
 
-def telling() -> Iterator[tuple[ast.FunctionDef, ast.Call]]:
+def telling() -> Iterator[tuple[Function, ast.Call]]:
     """Give the calls that tell an event, its kind first, and the functions that they are in."""
     for path in AGENT.rglob("*.py"):
         for function in ast.walk(ast.parse(path.read_text())):
-            if isinstance(function, ast.FunctionDef):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 for call in ast.walk(function):
                     if not isinstance(call, ast.Call) or not re.search(r"\.(tell|stage)$", ast.unparse(call.func)):
                         continue
@@ -261,7 +266,7 @@ def telling() -> Iterator[tuple[ast.FunctionDef, ast.Call]]:
                         yield function, call
 
 
-def hands_on(function: ast.FunctionDef, call: ast.Call) -> bool:
+def hands_on(function: Function, call: ast.Call) -> bool:
     """Whether a function tells what it was told itself, and nothing of its own."""
     taken = [argument.arg for argument in function.args.args[1:]]
     facts = function.args.kwarg
@@ -409,7 +414,7 @@ def test_keys_that_defaults_lack() -> None:
 
 def test_keys_that_are_refused() -> None:
     section = named("banagent.toml.5", "What is said of mistakes", "Ic")
-    misplaced = {"filter", *(key.name for key in keys.OF_FILTER)}
+    misplaced = {"counts", "filter", *(key.name for key in keys.OF_FILTER)}
     defaults = {key.name for key in keys.DEFAULTS.keys if key.since == "never"} - misplaced
     jails = {key.name for key in keys.JAILS.keys if key.since == "never"}
     assert section.keys() == defaults == jails
@@ -422,7 +427,7 @@ def filter_keys() -> dict[str, Item]:
     for section, table in (("Patterns", "failregex."), ("Samples", "failregex.samples."), ("Sequences", "sequence.")):
         found |= {table + name: item for name, item in named(page, section, "Ic").items()}
     text = (ROOT / "man" / page).read_text()
-    for table in ("link", "ignoreregex", "nomatch"):
+    for table in ("link", "success", "ignoreregex", "nomatch"):
         _, _, sentence = text.partition(f".Pp\nA{'n' if table == 'ignoreregex' else ''}\n.Ql [[{table}]]\nhas\n")
         names = re.findall(r"^\.Ic (\w+)", sentence.partition(".Pp")[0].partition(".Ss")[0], re.MULTILINE)
         found |= {f"{table}.{name}": Item("", 1, name, "Required.") for name in names}
@@ -431,7 +436,7 @@ def filter_keys() -> dict[str, Item]:
 
 def test_keys_of_a_filter() -> None:
     coded = {name for name, _ in now(filters.FILE)}
-    alike = {name for name in coded if name.startswith(("ignoreregex.samples.", "link.samples."))}
+    alike = {name for name in coded if name.startswith(("ignoreregex.samples.", "link.samples.", "success.samples."))}
     assert filter_keys().keys() == coded - alike
     assert {f"failregex.{name.partition('.')[2]}" for name in alike} < coded
 
@@ -454,6 +459,8 @@ def default_as_told(key: Key[object]) -> str | None:
     default = key.keys[0].default if key.short else key.default
     if key.required or default in ("", None, ()) or isinstance(default, Values):
         return None
+    if isinstance(default, Formula):
+        return default.text
     if isinstance(default, tuple):
         return toml.notation([*cast("tuple[object, ...]", default)])
     if isinstance(default, int) and "duration" in key.type:
@@ -465,7 +472,7 @@ def default_as_told(key: Key[object]) -> str | None:
 def test_default_of_a_key(key: Key[object], item: Item) -> None:
     told = re.search(r"The default is\n\.Cm (.+?)(?: [.;,])?$", item.text, re.MULTILINE)
     of_filter = item.section == "Keys" and key in keys.OF_FILTER  # then it is the filter's
-    assert (told and told[1]) == (None if of_filter else default_as_told(key))
+    assert (told and unescaped(told[1])) == (None if of_filter else default_as_told(key))
 
 
 @pytest.mark.parametrize(("key", "item"), EXPLAINED)
@@ -508,8 +515,11 @@ def test_units_of_time() -> None:
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        ("banagent-filter.5", f"at most {filters.MAX_LENGTH} characters"),
-        ("banagent-filter.5", f"at most {filters.MAX_STEPS} steps"),
+        ("banagent-filter.5", f"at most {patterns.MAX_LENGTH} characters"),
+        ("banagent-filter.5", f"at most {patterns.MAX_STEPS} steps"),
+        ("banagent-filter.5", f"more than {probe.FEW} steps"),
+        ("banagent-filter.5", f"more than {probe.LIMIT} ms"),
+        ("banagent-filter.5", f"up to {extending.MOST} files"),
         ("banagent-filter.5", f"first {recognise.LONGEST} bytes"),
         ("banagent-filter.5", f"{session.LIFETIME // SECOND // 60} minutes after its last line"),
         ("banagent-filter.5", f"more than {links.LIMIT} of them"),
@@ -541,7 +551,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("block", TOMLS, ids=lambda block: block.place)
 def test_toml_is_taken(block: Block, scratch: Path) -> None:
-    is_filter = "description" in tomli.loads(block.text)
+    is_filter = not {"description", "extends"}.isdisjoint(tomli.loads(block.text))
     path = scratch / "etc/banagent" / ("filters/example.toml" if is_filter else "banagent.toml")
     path.parent.mkdir(parents=True)
     path.write_text(block.text)
@@ -564,11 +574,11 @@ def check_samples(example: Filter) -> None:
             times = sample.count if pattern in example.failregexes else 0
             assert (offence.pattern, offence.user, offence.times) == (pattern.name, sample.user, times)
     assert [line.line for line in example.nomatch if recognised(example, "aggressive", line.line)] == []
-    assert bool(example.links) == bool(example.sequences)
+    assert example.sequences or not example.links
     for sequence in example.sequences:
         jail = Jail("jail", Rule(3600, sequence.failures, None, sessions=True, links=True), Never(), Bans())
         offences = [recognised(example, "aggressive", line) for line in sequence.lines]
-        bans = [ban for ban in map(jail.consider, filter(None, offences)) if ban is not None]
+        bans = [ban for offence in filter(None, offences) for ban in jail.consider(offence)]
         assert [(str(ban.address), ban.user) for ban in bans] == [(sequence.address, sequence.user)]
 
 

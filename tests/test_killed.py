@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from shutil import copy
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -45,19 +46,37 @@ CONFIG: Final = """
 [defaults]
 maxretry = 3
 findtime = 120
-bantime = 150
+[defaults.bantime]
+time = 80
+maxtime = 500
+rndtime = 40
+overalljails = true
+forget = 400
 [jails.sshd]
 enabled = true
+guard = { users = ["root"], grace = 60, factor = 3 }
 [jails.stubborn]
 enabled = true
 filter = "sshd"
 maxretry = 5
 findtime = 300
+guard.grace = 10
+networks.addresses = 14
+[jails.nervous]
+enabled = true
+filter = "sshd"
+maxretry = 1
+breaker.bans = 5
 [jails.directory]
 enabled = true
 [jails.shop]
 enabled = true
 logpath = ["%(logs)s/shop.log", "%(logs)s/other.log"]
+[jails.recidive]
+enabled = true
+findtime = 900
+maxretry = 4
+bantime = 200
 """
 # an address in one line, the user in another, the failure in a third, which may come first
 DIRECTORY: Final = r"""
@@ -83,7 +102,7 @@ logpath = ["/var/log/shop.log"]
 name = "login"
 regex = '^login of (?P<user>\S+) from <HOST> failed$'
 """
-JAILS: Final = ("sshd", "stubborn", "directory", "shop")
+JAILS: Final = ("sshd", "stubborn", "nervous", "directory", "shop", "recidive")
 # where it is killed, and the how many-th time at most: each comes more often than that in every run
 POINTS: Final = {
     "entry": ENTRIES,
@@ -98,6 +117,7 @@ def attack() -> Iterator[dict[str, Any]]:
     """Give an attack by 25 addresses on two services, several connections at a time, each failing in many ways."""
     chance = random.Random(1)
     begin = time.time_ns() // 1000 - SPAN * SECOND
+    begin -= begin % (60 * SECOND)  # minutes are counted by the clock
     for number in range(ENTRIES):
         who = chance.randrange(25)
         address = f"2001:db8:{who:x}::{chance.randrange(9)}" if who % 5 == 0 else f"203.0.113.{who}"
@@ -123,6 +143,7 @@ def sshd_line(chance: random.Random, address: str) -> str:
             f"Failed password for root from {address} port 4000 ssh2",
             f"Connection closed by authenticating user root {address} port 4000 [preauth]",
             "Server listening on 0.0.0.0 port 22.",
+            f"Accepted password for root from {address} port 4000 ssh2",
             f"message repeated 2 times: [ Failed password for root from {address} port 4000 ssh2]",
         ),
     )
@@ -175,6 +196,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return load(config=folder / "banagent.toml", filters=folder / "filters")
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a history with the secret from which all runs draw the same random times."""
+    path = tmp_path_factory.mktemp("begun") / "history.db"
+    History(path).close()
+    return path
+
+
 class Bomb:
     """Kills this process at the nth time that a point is passed."""
 
@@ -205,7 +234,7 @@ class JournalAtHand:
         if position is None:
             self._journal.seek_time(0)
         else:
-            self._journal.seek(position.position)
+            assert self._journal.resume(position.position, position.time) is None
         self.close = self._journal.close
 
     def read(self, counted: Counted, limit: int) -> Batch:
@@ -227,7 +256,7 @@ class FileAtHand:
         self.close = self._file.close
 
     def read(self, counted: Counted, limit: int) -> Batch:
-        lines.CHUNK = 200 * limit  # bytes, of lines that have at most 100  # type: ignore[misc]
+        lines.CHUNK = 200 * limit  # type: ignore[misc]  # bytes, of lines that have at most 100: several slices
         return self._file.read(counted(self._sift), time.time_ns() // 1000)
 
 
@@ -254,7 +283,8 @@ def live(config: Config, state: Path, path: Path, limit: int, passed: Callable[[
     around(Firewall, "ban", "kernel")
     enforcer.expire()
     chance = random.Random(limit)
-    sources = [JournalAtHand(pipeline, path), *(FileAtHand(pipeline, name) for name in pipeline.routes.files())]
+    sources: list[JournalAtHand | FileAtHand] = [JournalAtHand(pipeline, path)]
+    sources += (FileAtHand(pipeline, name) for name in pipeline.routes.files())
 
     def counted(sift: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         def counting(message: bytes) -> Any:
@@ -294,6 +324,15 @@ def in_child(act: Callable[[], None]) -> int:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
+def judgement(state: Path) -> tuple[Any, Any, set[str]]:
+    """Give what a jail's breaker and another's guard know in the end, and who was told to be spared."""
+    history = History(state / "history.db")
+    spared = {str(event.facts["address"]) for event in history.happened() if event.kind == "spared"}
+    known = history.memory("nervous")["breaker"], dict(history.memory("sshd")["guard"]), spared
+    history.close()
+    return known
+
+
 def outcome(state: Path) -> tuple[list[Any], set[Any]]:
     """Give all bans ever decided, and those of them that stand in the kernel."""
     history = History(state / "history.db")
@@ -307,9 +346,12 @@ def outcome(state: Path) -> tuple[list[Any], set[Any]]:
 
 
 @pytest.fixture(scope="module")
-def expected(journal: Path, config: Config, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """Give what an agent decides that nobody kills."""
+def expected(
+    journal: Path, config: Config, begun: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Any], tuple[Any, Any, set[str]]]:
+    """Give what an agent decides that nobody kills, and what it knows in the end."""
     state = tmp_path_factory.mktemp("state")
+    copy(begun, state)
     namespace = Namespace()
     with namespace.entered():
         assert in_child(lambda: live(config, state, journal, 100, lambda _: None)) == 0
@@ -320,18 +362,28 @@ def expected(journal: Path, config: Config, tmp_path_factory: pytest.TempPathFac
     assert {jail: sum(ban.jail == jail for ban in bans) > 3 for jail in JAILS} == dict.fromkeys(JAILS, True)
     assert len({ban.address for ban in bans}) < len(bans)
     assert 0 < len(standing) < len(bans)
-    return bans
+    # bans that grew, also by chance, and that began anew
+    assert {ban.earlier for ban in bans} >= {0, 1, 2, 3}
+    assert len({ban.bantime for ban in bans if ban.earlier == 1}) > 5
+    # a network that was banned as a whole, one that was not, a breaker that tripped, guards that mattered
+    assert "many-addresses" in {ban.pattern for ban in bans}
+    assert b'"flood"' in judgement(state)[0][0][1]
+    assert len(judgement(state)[2]) > 3
+    return bans, judgement(state)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", range(8))
-def test_killed_at_any_moment(part: int, journal: Path, config: Config, expected: list[Any], tmp_path: Path) -> None:
+def test_killed_at_any_moment(
+    part: int, journal: Path, config: Config, begun: Path, expected: tuple[list[Any], Any], tmp_path: Path
+) -> None:
     namespace = Namespace()
     with namespace.entered():
         for seed in range(part, SEEDS, 8):
             chance = random.Random(seed)
             state = tmp_path / str(seed)
             state.mkdir()
+            copy(begun, state)
             namespace.nft("flush ruleset")
             kills = 0
             for _ in range(chance.randrange(1, 4)):
@@ -342,7 +394,8 @@ def test_killed_at_any_moment(part: int, journal: Path, config: Config, expected
             assert in_child(lambda: live(config, state, journal, 100, lambda _: None)) == 0  # noqa: B023
             assert kills
             bans, standing = outcome(state)
-            assert bans == expected, f"seed {seed}"  # each jail's decisions; those of several sources come in any order
+            assert judgement(state) == expected[1], f"seed {seed}"
+            assert bans == expected[0], f"seed {seed}"  # each jail's decisions; those of several sources come in any order
             now = time.time_ns() // 1000
             assert {(ban.jail, ban.address) for ban in bans if ban.end > now + SECOND} <= standing, f"seed {seed}"
             assert standing <= {(ban.jail, ban.address) for ban in bans if ban.end > now - SECOND}, f"seed {seed}"

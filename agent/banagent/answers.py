@@ -15,13 +15,14 @@ from banagent.control.service import Error
 from banagent.core.address import Network, parse_address, parse_network
 from banagent.core.bans import Standing
 from banagent.core.events import SECOND, Ban
+from banagent.core.networks import around
 from banagent.core.window import key_of
 from banagent.enforce import MANUAL, NOTHING
 from banagent.errors import ConfigError, FirewallError
 from banagent.log import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from banagent.config import Config, JailConfig
     from banagent.config.settings import Setting
@@ -51,11 +52,16 @@ class Agent(Protocol):
     reading: Reading
     dry_run: bool
     started: int  # µs since the epoch
+    values: Mapping[str, object]  # that were set by hand, as a file would have them
     live: bool  # all entries from before the start were read
     clock: Callable[[], int]
 
     def reload(self) -> None:
         """Take the configuration as it is now. Raises ConfigError, FirewallError."""
+        ...
+
+    def set_values(self, data: Mapping[str, object]) -> None:
+        """Put values over those of the configuration's files. Raises ConfigError, FirewallError."""
         ...
 
     def follow_up(self) -> None:
@@ -88,6 +94,7 @@ class Answers:
             "Ban": self._ban,
             "Unban": self._unban,
             "Why": self._why,
+            "Resume": self._resume,
             "Off": self._off,
             "On": self._on,
             "Reload": self._reload,
@@ -106,7 +113,8 @@ class Answers:
             "start": timestamp(agent.started),
             "dry_run": agent.dry_run,
             "read": None if newest is None else timestamp(newest),
-            "bans": len(agent.enforcer.standing()),
+            "bans": sum(agent.enforcer.bans.counts().values()),
+            "allowed": len(agent.enforcer.allowed),
             "failures": agent.pipeline.failures,
             "decided": agent.enforcer.decided,
             "attention": [
@@ -123,9 +131,7 @@ class Answers:
     def _jail_list(self) -> list[dict[str, Any]]:
         agent = self._agent
         now = agent.clock()
-        standing: dict[str, int] = {}
-        for item in agent.enforcer.standing():
-            standing[item.jail] = standing.get(item.jail, 0) + 1
+        standing = agent.enforcer.bans.counts()
         totals = agent.history.totals()
         jails = [self._jail(config, now, standing, totals) for config in agent.pipeline.configs.values()]
         others = sorted(standing.keys() - agent.pipeline.configs.keys())
@@ -141,16 +147,19 @@ class Answers:
         jail = self._agent.pipeline.jail(config.name)
         assert jail is not None
         state = self._agent.reading.state(config.name)
+        trip = jail.breaker.tripped
         return {
             "jail": config.name,
-            "state": state.state,
-            "reason": state.reason,
+            "state": state.state if trip is None else "tripped",
+            "reason": state.reason if trip is None else str(trip),
+            "counts": _counts(config),
             "filter": config.filter.name,
             "ports": _ports(config.ports),
             "maxretry": config.maxretry,
             "findtime": config.findtime,
             "bantime": config.bantime,
-            "failures": sum(jail.window.count(key, now) for key, _ in jail.window.items()),
+            "networks": config.networks or None,
+            "failures": jail.total(now),
             "failures_total": jail.failures,
             "bans": standing.get(config.name, 0),
             "bans_total": totals.get(config.name, 0),
@@ -194,8 +203,12 @@ class Answers:
             for name in agent.pipeline.configs
         }
         records = await self._covering(address)
-        standing = {(item.jail, item.address) for item in agent.enforcer.standing()}
-        stands = [item for item in records if _stands(item, standing)]
+        bans = agent.enforcer.bans
+        stands = [
+            item
+            for item in records
+            if item.lifted is None and bans.is_banned(item.ban.jail, item.ban.address, now)
+        ]
         records = [*stands, *(item for item in records if item not in stands)][:MOST_RECORDS]
         shown = next(iter({*subjects.values()}), address)
         begin, end = self._span(records, now)
@@ -219,7 +232,7 @@ class Answers:
     def _span(self, records: list[Record], now: int) -> tuple[int, int]:
         """Give the times between which the entries are that led to the newest ban, or are counted now."""
         configs = self._agent.pipeline.configs.values()
-        findtime = max((config.findtime for config in configs), default=0) * SECOND
+        findtime = max((config.findtime for config in configs if not config.counts_bans), default=0) * SECOND
         newest = records[0].ban.start if records else now
         return newest - findtime, newest
 
@@ -236,19 +249,23 @@ class Answers:
         config = self._agent.pipeline.configs[name]
         jail = self._agent.pipeline.jail(name)
         assert jail is not None
-        ignored = next((str(net) for net in config.ignoreip if net.covers(address)), None)
-        if ignored is None and address in jail.never:
-            ignored = "an address of this host"
         return {
             "jail": name,
-            "failures": jail.window.count(key_of(subject), now),
+            "counts": _counts(config),
+            "failures": jail.counted(subject, now),
             "maxretry": config.maxretry,
             "findtime": config.findtime,
-            "ignored": ignored,
+            "ignored": jail.never.reason(address, now),
+            "guarded": sorted(jail.guard.users(key_of(subject), now)),
+            "networks": [
+                {"network": str(network), "addresses": count, "limit": config.networks}
+                for network in (around(subject) if config.networks else ())
+                if (count := jail.networks.count(network, now))
+            ],
         }
 
     async def _get_config(self, _call: Call) -> Answer:
-        return {"settings": [_setting(item) for item in settings(self._agent.config.jails)]}
+        return {"settings": [shown(item) for item in settings(self._agent.config.jails)]}
 
     # acting
 
@@ -256,7 +273,7 @@ class Answers:
         agent, parameters = self._agent, call.parameters
         now = agent.clock()
         asked = self._checked(parameters, now)
-        standing = {(item.jail, item.address): item.end for item in agent.enforcer.standing()}
+        standing = agent.enforcer.bans.of
         bans = [
             Ban(
                 jail=asked.jail,
@@ -271,7 +288,7 @@ class Answers:
                 comment=parameters["comment"],
             )
             for network in dict.fromkeys(asked.networks)
-            if not _lasts(standing.get((asked.jail, network), 0), asked.end)
+            if not any(item.jail == asked.jail and _lasts(item.end, asked.end) for item in standing(network, now))
         ]
         for ban in bans:
             agent.enforcer.bans.stand(Standing(ban.jail, ban.address, ban.end))
@@ -286,40 +303,36 @@ class Answers:
         self._known(parameters["jail"])
         if agent.enforcer.off:
             raise Error("TurnedOff")
-        networks = _networks(parameters["addresses"])
+        asked = networks(parameters["addresses"])
         never = agent.pipeline.never(jail)
         caller = None if parameters["caller"] is None else _caller(parameters["caller"])
-        for network in networks:
-            if never.forbids(network):
-                raise Error("Protected", address=str(network), reason="it is ignored, or an address of this host")
+        for network in asked:
+            if (reason := never.reason(network, now)) is not None:
+                raise Error("Protected", address=str(network), reason=reason)
             if caller is not None and network.covers(caller) and not parameters["force"]:
                 raise Error("Protected", address=str(network), reason="it is where you are logged in from")
-        return _Asked(jail, networks, self._end(jail, parameters, now))
+        return _Asked(jail, asked, self._end(jail, parameters, now))
 
     def _end(self, jail: str, parameters: dict[str, Any], now: int) -> int | None:
         bantime, permanent = parameters["bantime"], parameters["permanent"]
         if permanent:
             if bantime is not None:
-                raise _invalid("permanent")
+                raise invalid("permanent")
             return None
         if bantime is None:
             config = self._agent.pipeline.configs.get(jail)
             bantime = config.bantime if config is not None else DEFAULT_BANTIME
         elif not 0 < bantime <= LONGEST_BANTIME:
-            raise _invalid("bantime")
+            raise invalid("bantime")
         return None if bantime is None else now + bantime * SECOND
 
     async def _unban(self, call: Call) -> Answer:
         agent = self._agent
         addresses, jail, everything = (call.parameters[name] for name in ("addresses", "jail", "all"))
         if addresses is None and jail is None and not everything:
-            raise _invalid("addresses")
-        networks = None if addresses is None else set(_networks(addresses))
-        lifted = [
-            (item.jail, item.address)
-            for item in agent.enforcer.standing()
-            if jail in (None, item.jail) and (networks is None or self._named(item, networks))
-        ]
+            raise invalid("addresses")
+        named = agent.enforcer.standing() if addresses is None else self._named(networks(addresses))
+        lifted = [(item.jail, item.address) for item in named if jail in (None, item.jail)]
         if not lifted:
             self._known(jail)
         for name, address in lifted:
@@ -329,12 +342,16 @@ class Answers:
         agent.follow_up()
         return {"lifted": len(lifted)}
 
-    def _named(self, item: Standing, networks: set[Network]) -> bool:
-        """Whether a ban is meant: by its own name, or by an address of the /64 that it stands for."""
-        return item.address in networks or any(
-            net.is_host and net.version == 6 and item.address.prefix == 64 and item.address.covers(net)
-            for net in networks
-        )
+    def _named(self, given: list[Network]) -> list[Standing]:
+        """Give the bans that are meant: by their own names, or by an address of the /64 that they stand for."""
+        bans, now = self._agent.enforcer.bans, self._agent.clock()
+        return [item for network in dict.fromkeys(meant(given)) for item in bans.of(network, now)]
+
+    async def _resume(self, call: Call) -> Answer:
+        name = call.parameters["jail"]
+        if name not in self._agent.pipeline.configs:
+            raise Error("NoSuchJail", jail=name, known=list(self._agent.pipeline.configs))
+        return {"withheld": self._agent.pipeline.resume(name)}
 
     async def _off(self, _call: Call) -> Answer:
         lifted = self._agent.enforcer.switch_off()
@@ -350,9 +367,9 @@ class Answers:
         try:
             self._agent.reload()
         except ConfigError as error:
-            raise Error("NotReloaded", mistakes=[_mistake(*item) for item in error.mistakes]) from None
+            raise Error("NotReloaded", mistakes=[mistake(*item) for item in error.mistakes]) from None
         except FirewallError as error:
-            raise Error("NotReloaded", mistakes=[_mistake("", 0, "", None, str(error))]) from None
+            raise Error("NotReloaded", mistakes=[mistake("", 0, "", None, str(error))]) from None
         return {"jails": list(self._agent.pipeline.configs)}
 
     def _known(self, jail: str | None) -> None:
@@ -383,6 +400,7 @@ def _record(item: Record) -> dict[str, Any]:
         "end": None if ban.end is None else timestamp(ban.end),
         "bantime": ban.bantime,
         "failures": ban.failures,
+        "earlier": ban.earlier,
         "user": ban.user,
         "filter": ban.filter,
         "pattern": ban.pattern,
@@ -392,6 +410,10 @@ def _record(item: Record) -> dict[str, Any]:
     }
 
 
+def _counts(config: JailConfig) -> str:
+    return "bans" if config.counts_bans else "failures"
+
+
 def _gone(name: str, bans: int, total: int) -> dict[str, Any]:
     """Give a jail of which there are only bans: those by hand, or of a jail that is no more."""
     reason = "bans by hand" if name == MANUAL else "not enabled; its bans stand until they end"
@@ -399,11 +421,13 @@ def _gone(name: str, bans: int, total: int) -> dict[str, Any]:
         "jail": name,
         "state": "active" if name == MANUAL else "waiting",
         "reason": reason,
+        "counts": "failures",
         "filter": name,
         "ports": None,
         "maxretry": 0,
         "findtime": 0,
         "bantime": DEFAULT_BANTIME,
+        "networks": None,
         "failures": 0,
         "failures_total": 0,
         "bans": bans,
@@ -411,7 +435,8 @@ def _gone(name: str, bans: int, total: int) -> dict[str, Any]:
     }
 
 
-def _setting(setting: Setting) -> dict[str, Any]:
+def shown(setting: Setting) -> dict[str, Any]:
+    """Give a value of the configuration as `Setting` has it."""
     replaces = None if setting.replaces is None else _place(*setting.replaces)
     return {"key": setting.key, **_place(*setting.place), "replaces": replaces}
 
@@ -420,7 +445,8 @@ def _place(value: str, file: str | None, line: int) -> dict[str, Any]:
     return {"value": value, "file": file, "line": line or None}
 
 
-def _mistake(file: str, line: int, key: str, value: str | None, text: str) -> dict[str, Any]:
+def mistake(file: str, line: int, key: str, value: str | None, text: str) -> dict[str, Any]:
+    """Give a mistake as `Mistake` has it."""
     return {"file": file, "line": line or None, "key": key or None, "value": value, "text": text}
 
 
@@ -428,10 +454,6 @@ def _ports(ports: tuple[tuple[int, int], ...] | None) -> list[str] | None:
     if ports is None:
         return None
     return [str(first) if first == last else f"{first}-{last}" for first, last in ports]
-
-
-def _stands(item: Record, standing: set[tuple[str, Network]]) -> bool:
-    return item.lifted is None and (item.ban.jail, item.ban.address) in standing
 
 
 def _counted(entry: Entry, jail: str, offence: Offence) -> dict[str, Any]:
@@ -453,7 +475,16 @@ def _lasts(end: int | None, wanted: int | None) -> bool:
     return end is None or (wanted is not None and end >= wanted)
 
 
-def _networks(addresses: list[str]) -> list[Network]:
+def meant(given: Iterable[Network]) -> Iterator[Network]:
+    """Give networks, and behind each address of IPv6 the /64 that stands for it."""
+    for network in given:
+        yield network
+        if network.version == 6 and network.is_host:
+            yield network.widen(64)
+
+
+def networks(addresses: list[str]) -> list[Network]:
+    """Parse what a caller names. Raises Error."""
     if len(addresses) > MOST_ADDRESSES:
         raise Error("TooMany", what="addresses", limit=MOST_ADDRESSES)
     return [_network(text) for text in addresses]
@@ -478,11 +509,12 @@ def _time(text: str) -> int:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise _invalid("since") from None
+        raise invalid("since") from None
     if parsed.tzinfo is None:
-        raise _invalid("since")
+        raise invalid("since")
     return int(parsed.timestamp() * SECOND)
 
 
-def _invalid(parameter: str) -> Error:
+def invalid(parameter: str) -> Error:
+    """Give the error for a parameter that can't be as it is."""
     return Error("org.varlink.service.InvalidParameter", parameter=parameter)

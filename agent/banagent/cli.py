@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         def __call__(self, name: str, verb: Verb, summary: str) -> argparse.ArgumentParser | None: ...
 
 
+_MODES = ("normal", "ddos", "extra", "aggressive")  # of core/filter.py, which takes time to import
+
 __all__ = ["DONE", "NOT_PERMITTED", "NOT_RUNNING", "REFUSED", "USAGE", "main", "parser"]
 
 
@@ -135,14 +137,49 @@ def _add_telling(add: _Add) -> None:
         _add_jail(unban, "only bans of this jail; without an address all of them")
         unban.add_argument("--all", action="store_true", help="every ban there is")
         unban.add_argument("--offline", action="store_true", help="without the agent: for the night when it hangs")
+    if allow := add("allow", _named("allowing", "allow"), "except addresses and networks from all bans"):
+        _add_addresses(allow)
+        allow.add_argument("--for", dest="bantime", metavar="DURATION", help="for so long: 8h; else until disallow")
+        allow.add_argument("--comment", metavar="TEXT", help="why, for those who ask later")
+    if disallow := add("disallow", _named("allowing", "disallow"), "take back what allow said"):
+        _add_addresses(disallow)
+        disallow.add_argument("--all", action="store_true", help="of everybody")
+    if allowed := add("allowed", _named("allowing", "allowed"), "list who is allowed, and for how long"):
+        _add_json(allowed)
+    if reset := add("reset", _named("allowing", "reset"), "forget the failures and earlier bans of addresses"):
+        _add_addresses(reset)
+        reset.add_argument("--all", action="store_true", help="of everybody")
+        reset.add_argument("--unban", action="store_true", help="lift the bans that stand, too")
+        reset.add_argument("--yes", action="store_true", help="don't ask")
+    if get := add("get", _named("setting", "get"), "show what is in force for a jail"):
+        get.add_argument("jail", metavar="JAIL", help="the jail")
+        get.add_argument("key", nargs="?", metavar="KEY", help="only this key, such as maxretry")
+        _add_json(get)
+    if set_ := add("set", _named("setting", "set_"), "let another value be in force for a jail"):
+        set_.add_argument("jail", metavar="JAIL", help="the jail")
+        set_.add_argument("key", metavar="KEY", help="the key, such as maxretry")
+        set_.add_argument("value", nargs="+", metavar="VALUE", help="as in banagent.toml; a list takes several")
+        set_.add_argument("--add", action="store_true", help="add to the list")
+        set_.add_argument("--remove", action="store_true", help="remove from the list")
+        set_.add_argument("--persist", action="store_true", help="write it down, so that it outlasts a restart")
     add("off", _named("switches", "off"), "lift all bans, and ban nobody until `on`")
     add("on", _named("switches", "on"), "ban again")
+    if resume := add("resume", _named("switches", "resume"), "let a jail ban again that its circuit breaker stopped"):
+        resume.add_argument("jail", metavar="JAIL", help="the jail")
     add("reload", _named("switches", "reload"), "take the configuration as it is in its files now")
 
 
 def _add_others(add: _Add) -> None:
     if check := add("check", _named("checking", "check"), "check the configuration and say all mistakes"):
         _add_config_options(check)
+    if test := add("test", _named("testing", "test"), "try filters on logs: what they catch, what they miss, and why"):
+        _add_test(test)
+    if replay := add("replay", _named("replaying", "replay"), "say what would have been banned for what is in logs"):
+        replay.add_argument("log", nargs="*", metavar="LOG", help="a log file, compressed or not; - is standard input")
+        _add_jail(replay, "only this jail, enabled or not")
+        _add_journal(replay)
+        _add_config_options(replay)
+        _add_json(replay)
     if timespan := add("timespan", _named("checking", "timespan"), "say what a duration means"):
         timespan.add_argument("duration", nargs="+", metavar="DURATION", help='such as 10m, 1d12h, "1y 6mo", permanent')
     add("version", _named("switches", "version"), "show the version, and the agent's if it is another")
@@ -160,6 +197,33 @@ def _add_others(add: _Add) -> None:
         run.add_argument(
             "--dry-run", action="store_true", help="say what would be banned; touch neither kernel nor history"
         )
+
+
+def _add_test(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("log", nargs="*", metavar="LOG", help="a log file, compressed or not; - is standard input")
+    verb.add_argument("--line", metavar="TEXT", action="append", help="try this line, and explain")
+    verb.add_argument("--filter", metavar="FILTER", help="only this filter: its name, or a file; all unless given")
+    verb.add_argument("--mode", metavar="MODE", choices=_MODES, help="normal unless given; or ddos, extra, aggressive")
+    verb.add_argument(
+        "--failregex", metavar="RE", action="append", default=[], help="this pattern, too; alone without --filter"
+    )
+    verb.add_argument("--ignoreregex", metavar="RE", action="append", default=[], help="ignore lines that match this")
+    _add_journal(verb)
+    verb.add_argument("--unit", metavar="UNIT", help="of the journal, entries of this unit in place of the filter's")
+    verb.add_argument(
+        "--suspicious", action="store_true", help="what looks like a failure and no pattern knows, by shape"
+    )
+    for outcome in ("matched", "ignored", "missed"):
+        verb.add_argument(f"--print-all-{outcome}", action="store_true", help=f"each line that is {outcome}")
+    _add_config_options(verb)
+    _add_json(verb)
+
+
+def _add_journal(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--journal", nargs="?", const="", metavar="DIR", help="read the journal, the machine's own or the files in DIR"
+    )
+    verb.add_argument("--since", metavar="TIME", help="of the journal, from a time on: 2026-01-31, 7d (ago)")
 
 
 def _add_json(verb: argparse.ArgumentParser) -> None:

@@ -25,16 +25,19 @@ from banagent.control.server import ControlError, Server
 from banagent.control.service import About, Permitted, Service, read_interface
 from banagent.core.bans import Bans
 from banagent.core.events import SECOND
+from banagent.core.keeping import Purge, Row
 from banagent.enforce import Enforcer, Ports
 from banagent.errors import BanagentError, ConfigError, FirewallError, HistoryError
 from banagent.pipeline import LATE, Pipeline
 from banagent.reading import Chooser, Reading
+from banagent.rulings import Rulings
 from banagent.sinks.history import DamagedError, History, set_aside
 from banagent.sinks.trail import Trail
 from banagent.sources.host import HostAddresses
+from banagent.sources.lists import Lists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from banagent.sources.batch import Batch
 
@@ -45,6 +48,13 @@ TRAIL: Final = "running"
 CHECKPOINT: Final = 5.0  # seconds between checkpoints while there is activity
 TELL: Final = 1.0  # seconds until a change is in the status that systemd shows
 RETRY: Final = 5.0  # seconds until what failed is tried again
+PURGE: Final = 3600.0  # seconds between two looks for what the history need not keep
+SLICE: Final = 50  # bans that are looked at in a turn of the loop
+PAUSE: Final = 0.05  # seconds between two of those turns
+LOOKS: Final = 20  # times as long as a look at the host takes goes by before the next
+SETTLED: Final = 0.1  # seconds after which a changed file is read
+SET: Final = "banagent set"  # stands for the file of what was set by hand
+SAID: Final = 5  # mistakes in files of addresses
 
 log = structlog.get_logger()
 
@@ -77,11 +87,17 @@ class _Agent:
         self.clock = wall_clock
         self.started = wall_clock()
         self.live = False
-        self.config = _load(options)
+        self.config = self._from_files = _load(options)
+        self.values: Mapping[str, object] = {}  # that were set since
         self._lost: str | None = None  # why there is no history of earlier runs
         self._reserved = None if options.dry_run else _reserve(_state_directory())
         self._trail = Trail(None if options.dry_run else _state_directory() / TRAIL)
         self._addresses = HostAddresses()
+        self._looking: asyncio.Task[None] | None = None  # at what the host is by now
+        self._purging: asyncio.Task[None] | None = None
+        self._look_took = 0.0  # seconds
+        self._lists = Lists()
+        self._lists.use(_list_files(self.config))
         gc.disable()  # what is read now stays: looking through it again and again takes longer than all of the rest
         try:
             self._take_up(self._open_history())
@@ -102,11 +118,13 @@ class _Agent:
         self.enforcer.restore(self._ports())
         self._watch_firewall()
         loop.add_reader(self._addresses.fileno(), self._on_host_change)
+        self._watch_lists()
         if self._lost is not None:
             self.enforcer.fails("history", self._lost, lasting=True)
         if self.config.failed:
             self.enforcer.fails("filters", f"jails are left out: {'; '.join(map(str, self.config.failed))}")
         self._expire()
+        self._purge_later()
         server = await self._serve()
         self._feed_watchdog()
         self._tell("READY=1")
@@ -124,7 +142,9 @@ class _Agent:
         """Take the configuration as it is now; if that fails, the former stays. Raises ConfigError, FirewallError."""
         daemon.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            self._change_config(_without_mistakes(self._options))
+            config = _without_mistakes(self._options)
+            self._change_config(config)
+            self._from_files, self.values = config, {}
             self.enforcer.works("filters")
             self._restarting.set()
             self.enforcer.tell("reloaded", "reloaded", jails=",".join(self.pipeline.configs) or "none")
@@ -138,11 +158,22 @@ class _Agent:
         finally:
             self._tell("READY=1")
 
+    def set_values(self, data: Mapping[str, object]) -> None:
+        """Put values over those of the files, until these are read again. Raises ConfigError, FirewallError."""
+        config = configuration.with_values(self._from_files, data, SET)
+        if config.failed:
+            raise ConfigError(config.failed)
+        self._change_config(config)
+        self.values = data
+        self._restarting.set()
+        self._tell_soon()
+
     def _stop(self) -> None:
         daemon.notify("STOPPING=1")
         self.pipeline.save()
         self._trail.close()
-        bans = len(self.enforcer.standing())
+        bans = sum(self.enforcer.bans.counts().values())
+        self._lists.close()
         self.enforcer.close()
         hint = "the kernel lifts each when its time is over; to lift all now: banagent unban --offline --all"
         log.info("stopped", bans_standing=bans, hint=hint if bans and not self.dry_run else None)
@@ -154,7 +185,8 @@ class _Agent:
             return None
         permitted = Permitted(os.getuid(), _group(GROUP), READING)
         about = About("banagent", "banagent", __version__, "man:banagent(8)")
-        service = Service(read_interface(INTERFACE), Answers(self).handlers(), permitted, about, _on_answer_fault)
+        handlers = Answers(self).handlers() | Rulings(self).handlers()
+        service = Service(read_interface(INTERFACE), handlers, permitted, about, _on_answer_fault)
         server = Server(Path(folder) / INTERFACE, service)
         try:
             await server.start()
@@ -169,7 +201,15 @@ class _Agent:
         self.enforcer = Enforcer(Bans(), history, wall_clock, dry=self.dry_run)
         with closing(Chooser(self.journal)) as choose:
             host = self._addresses.read()
-            self.pipeline = Pipeline(self.config, host, history, self.enforcer, choose=choose, trail=self._trail)
+            self.pipeline = Pipeline(
+                self.config,
+                host,
+                history,
+                self.enforcer,
+                choose=choose,
+                trail=self._trail,
+                lists=self._lists.covers,
+            )
         self.reading = Reading(self.pipeline, self.enforcer, self.journal, self._on_batch)
         newest = self.pipeline.newest
         self.enforcer.recall((wall_clock() if newest is None else newest) - LATE)
@@ -211,8 +251,48 @@ class _Agent:
             self._tell_soon()
 
     def _on_host_change(self) -> None:
-        self._addresses.drain()
-        self.pipeline.adopt_host(self._addresses.read())
+        """Look again what the host is; where a look takes long, after a while, and what changes until then is in it."""
+        asyncio.get_running_loop().remove_reader(self._addresses.fileno())
+
+        def look() -> None:
+            self._looking = asyncio.ensure_future(self._look())
+
+        self._after("host", self._look_took * LOOKS, look)
+
+    async def _look(self) -> None:
+        begin = time.monotonic()
+        try:
+            self._addresses.drain()
+            self.pipeline.adopt_host(await self._addresses.look())
+            self.enforcer.works("host")
+        except BanagentError as error:
+            self.enforcer.fails("host", f"{error}; what was known before stays in force")
+        self._look_took = time.monotonic() - begin
+        asyncio.get_running_loop().add_reader(self._addresses.fileno(), self._on_host_change)
+
+    def _watch_lists(self) -> None:
+        """Follow the files of ignoreip, and say what is wrong with them."""
+        descriptor = self._lists.fileno()
+        if descriptor is not None:
+            asyncio.get_running_loop().add_reader(descriptor, self._on_list_change)
+        wrong = [str(mistake) for mistakes in self._lists.mistakes.values() for mistake in mistakes]
+        if self._lists.unwatched is not None:
+            wrong.append(self._lists.unwatched)
+        if not wrong:
+            self.enforcer.works("ignoreip")
+            return
+        more = f"; and {len(wrong) - SAID} more" if len(wrong) > SAID else ""
+        self.enforcer.fails("ignoreip", f"{'; '.join(wrong[:SAID])}{more}; what was read before stays in force")
+
+    def _on_list_change(self) -> None:
+        if self._lists.drain():
+            self._after("lists", SETTLED, self._read_lists)
+
+    def _read_lists(self) -> None:
+        if self._lists.read():
+            self.pipeline.renew()
+        self._watch_lists()
+        self.pipeline.save()
 
     def _on_firewall_change(self) -> None:
         self.enforcer.repair()
@@ -248,6 +328,42 @@ class _Agent:
         self._retry_later()
         self._tell_soon()
 
+    def _purge_later(self) -> None:
+        self._after("purge", PURGE, self._begin_purge)
+
+    def _begin_purge(self) -> None:
+        self._purging = asyncio.ensure_future(self._purge())
+
+    async def _purge(self) -> None:
+        """Forget bans of the past that are too old or too many, a few at a time."""
+        forget = self.pipeline.longest_record()
+        dropped = 0
+        try:
+            purge = Purge(self.config.history, wall_clock(), sum(self.history.totals().values()), forget)
+            async for gone in self._past(purge):
+                self.history.drop(gone)
+                dropped += len(gone)
+            if purge.again():
+                async for gone in self._past(purge):
+                    self.history.drop(gone)
+                    dropped += len(gone)
+            if dropped:
+                log.info("forgot bans of the past", bans=dropped)
+        except HistoryError as error:  # what else it can't do is told where it matters; this can wait
+            log.warning("bans of the past are kept for now", error=str(error))
+        self._purge_later()
+
+    async def _past(self, purge: Purge) -> AsyncIterator[list[Row]]:
+        """Give the bans of the past that are to go, a few at a time."""
+        after = 0
+        while rows := self.history.rows(after, SLICE):
+            after = rows[-1].id
+            if gone := [row for row in rows if purge.takes(row)]:
+                yield gone
+            if purge.is_done(rows[-1]):
+                return
+            await asyncio.sleep(PAUSE)
+
     def _retry_later(self) -> None:
         if self.enforcer.troubles:
             self._after("retry", RETRY, self._retry)
@@ -272,18 +388,26 @@ class _Agent:
         """Go on with another configuration; if the kernel refuses, with the one before."""
         self.pipeline.save()
         former = self.config
+        renewed = self._lists.use(_list_files(config)) or _ignored(former) != _ignored(config)
         with closing(Chooser(self.journal)) as choose:
-            self.pipeline.reconfigure(config, choose)
+            try:
+                self.pipeline.reconfigure(config, choose)
+            except ConfigError:
+                self._lists.use(_list_files(former))
+                raise
             self._unwatch_firewall()
             try:
                 self.enforcer.switch(self._ports())
             except FirewallError:
+                self._lists.use(_list_files(former))
                 self.pipeline.reconfigure(former, choose)
                 raise
             finally:
                 self._watch_firewall()
+                self._watch_lists()
         self.config = config
-        self.pipeline.lift_forbidden()
+        if renewed:
+            self.pipeline.lift_forbidden()
 
     # helpers of the above
 
@@ -305,7 +429,8 @@ class _Agent:
 
     def _tell(self, state: str = "") -> None:
         """Tell systemd how things are, in a sentence."""
-        bans, decided, failures = len(self.enforcer.standing()), self.enforcer.decided, self.pipeline.failures
+        bans = sum(self.enforcer.bans.counts().values())
+        decided, failures = self.enforcer.decided, self.pipeline.failures
         stand = "would stand" if self.dry_run else "stands" if bans == 1 else "stand"
         words = [
             f"{_number(bans, 'ban')} {stand}",
@@ -316,6 +441,16 @@ class _Agent:
             words.append("TROUBLE, see the log")
         status = "STATUS=" + "; ".join(words)
         daemon.notify(f"{state}\n{status}" if state else status)
+
+
+def _ignored(config: configuration.Config) -> dict[str, object]:
+    """Give whom each jail ignores."""
+    return {jail.name: (jail.ignoreip, jail.ignore_files) for jail in config.jails if jail.enabled}
+
+
+def _list_files(config: configuration.Config) -> list[str]:
+    """Give the files of ignoreip that the jails need."""
+    return [path for jail in config.jails if jail.enabled for path in jail.ignore_files]
 
 
 def _load(options: Options) -> configuration.Config:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import structlog
 
 from banagent.control.events import Event, EventLog
+from banagent.core.allowed import AllowList
 from banagent.core.bans import Bans, Standing
 from banagent.core.events import Ban
 from banagent.errors import FirewallError, HistoryError
@@ -18,9 +19,10 @@ from banagent.sinks.history import EVENTS, Counts, DamagedError, Happened, Histo
 from banagent.sinks.nft import Firewall, is_jail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from banagent.core.address import Network
+    from banagent.core.never import Allowed
     from banagent.sinks.nft import Change
 
 Ports = tuple[tuple[int, int], ...] | None  # ranges from-to; None: all
@@ -29,7 +31,8 @@ OFF: Final = "off"  # the flag in the history, and the reason for lifting
 ON: Final = "on"  # the position in the history from which it counts again
 # what followers get of an event; `Event` in org.banagent.varlink
 EVENT_FACTS: Final = (
-    *("address", "jail", "start", "end", "bantime", "failures", "user", "filter", "pattern", "comment", "reason"),
+    *("address", "jail", "start", "end", "bantime", "failures", "earlier", "user", "filter", "pattern"),
+    *("comment", "reason"),
 )
 ADOPTED: Final = "adopted"  # the pattern of a ban that was found in the kernel by an agent that lost its history
 
@@ -85,6 +88,8 @@ class Enforcer:
             kept[-1].sequence + 1 if kept else 1,
             (Event(item.sequence, item.kind, item.facts) for item in kept),
         )
+        self.allowed = AllowList(history.allowed())
+        self._unsaved_allowed: dict[Network, tuple[Allowed, bool] | None] = {}
         self.off = history.has_flag(OFF)
         on = history.position(ON)
         self._on_since = 0 if on is None else on.time
@@ -94,6 +99,10 @@ class Enforcer:
     def on_since(self) -> int:
         """Entries from before, of a time when it was off, count for nothing. 0 also if the clock was set back since."""
         return self._on_since if self._on_since <= self._clock() else 0
+
+    def now(self) -> int:
+        """Give the time, in µs since the epoch."""
+        return self._clock()
 
     def standing(self) -> list[Standing]:
         """Give the bans that stand now."""
@@ -110,6 +119,7 @@ class Enforcer:
                 raise DamagedError(f"the history has bans of {item.jail!r}, which can't be a jail")
             if ended:
                 self.bans.stand(item)
+                self.bans.expire(item)
             else:
                 self._note(item)
 
@@ -156,7 +166,7 @@ class Enforcer:
     def switch(self, ports: Mapping[str, Ports]) -> None:
         """Go on with other jails or ports, in one transaction. Raises FirewallError; then all is as before."""
         former, self._ports = self._ports, {MANUAL: None, **ports}
-        if self._dry:
+        if self._dry or (self._ports == former and self._firewall is not None and "firewall" not in self.troubles):
             return
         firewall: Firewall | None = None
         try:
@@ -187,6 +197,7 @@ class Enforcer:
             self._unsaved.append(ban)
             over = ban.end is not None and ban.end <= now
             if over:
+                self.bans.expire(Standing(ban.jail, ban.address, ban.end))
                 self._unsaved.append(Lifted(ban.jail, ban.address, ban.end or now, "expired"))
             self._announce(ban, over=over)
         return self.save(progress)
@@ -214,17 +225,45 @@ class Enforcer:
         self._tell_lifted(items, reason)
 
     def expire(self) -> int | None:
-        """Take note of the bans that ran out; give when the next one does, in µs since the epoch."""
+        """Take note of the bans and allowances that ran out; give when the next does, in µs since the epoch."""
         now = self._clock()
         ended: list[tuple[str, Network]] = []
         while self._ends and self._ends[0][0] <= now:
             end, jail, address = heapq.heappop(self._ends)
-            if self.bans.stands(Standing(jail, address, end)):
+            if self.bans.expire(Standing(jail, address, end)):
                 ended.append((jail, address))
         # the kernel has done it already, unless its clock stood still while the machine slept
         self._release(ended)
         self._tell_lifted(ended, "expired")
-        return self._ends[0][0] if self._ends else None
+        self._tell_disallowed(self.allowed.expire(now), "expired")
+        ends = (self._ends[0][0] if self._ends else None, self.allowed.next_end())
+        return min((end for end in ends if end is not None), default=None)
+
+    def allow(self, items: Sequence[Allowed]) -> None:
+        """Except somebody from all bans; to lift those that stand is the pipeline's affair."""
+        for item in items:
+            self.allowed.allow(item)
+            self._unsaved_allowed[item.address] = (item, False)
+            self.stage(
+                "allowed",
+                "allowed",
+                address=str(item.address),
+                start=timestamp(item.start),
+                end=None if item.end is None else timestamp(item.end),
+                comment=item.comment,
+            )
+        self.save(NOTHING)
+
+    def disallow(self, addresses: Iterable[Network]) -> int:
+        """Take back what `allow` said; give of how many."""
+        found = [item for address in addresses if (item := self.allowed.disallow(address)) is not None]
+        self._tell_disallowed(found, "admin")
+        return len(found)
+
+    def forget_ended(self, time: int) -> None:
+        """Forget the bans and allowances that had ended at `time`: no entry is so late."""
+        self.bans.forget_ended(time)
+        self._unsaved_allowed |= dict.fromkeys(self.allowed.forget_ended(time))
 
     def save(self, progress: Progress) -> bool:
         """Commit what is not yet in the history together with the progress; give whether that worked."""
@@ -242,10 +281,11 @@ class Enforcer:
                 positions=positions,
                 ports=ports,
                 events=events,
+                allowed=self._unsaved_allowed,
             ),
         )
         if saved:
-            self._unsaved, self._unsaved_flags, events = [], {}, []
+            self._unsaved, self._unsaved_flags, self._unsaved_allowed, events = [], {}, {}, []
         # that it works again is told after the commit
         self._unsaved_events = [*events[-EVENTS:], *self._staged[staged:]]
         for item in self._staged:
@@ -375,6 +415,13 @@ class Enforcer:
         if items:
             self.save(NOTHING)
 
+    def _tell_disallowed(self, items: Sequence[Allowed], reason: str) -> None:
+        for item in items:
+            self._unsaved_allowed[item.address] = self.allowed.row(item.address)
+            self.stage("disallowed", "allowed no more", address=str(item.address), reason=reason)
+        if items:
+            self.save(NOTHING)
+
     def _rebuild(self) -> bool:
         firewall = self._firewall
         return firewall is not None and self._guarded(
@@ -403,6 +450,7 @@ class Enforcer:
             end=None if ban.end is None else timestamp(ban.end),
             bantime=ban.bantime,
             failures=ban.failures,
+            earlier=ban.earlier or None,
             user=ban.user,
             filter=ban.filter,
             pattern=ban.pattern,

@@ -3,25 +3,32 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from banagent.core.aging import Present
+from banagent.core.breaker import Trip
 from banagent.core.events import JOURNAL, SECOND, Ban
+from banagent.core.guard import Spared
 from banagent.core.jail import Jail, Rule
-from banagent.core.never import Host, Never
-from banagent.core.window import key_of
+from banagent.core.networks import Alone, Attack
+from banagent.core.never import Cover, Host, Never
+from banagent.core.recidive import Recidive
+from banagent.core.record import Record
 from banagent.enforce import Enforcer, Progress
+from banagent.errors import HistoryError
 from banagent.routes import Routes
 from banagent.sinks.history import Counts, History, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from banagent.config import Config, JailConfig
     from banagent.core.address import Network
     from banagent.core.events import Entry
+    from banagent.core.record import Past
     from banagent.routes import Kinds
     from banagent.sinks.trail import Trail
     from banagent.sources.batch import Batch
@@ -31,6 +38,7 @@ LATE: Final = 24 * 3600 * SECOND
 QUIET: Final = 3600 * SECOND  # between two reports of one sender's forgeries
 SENDERS: Final = 1000  # whose forgeries are remembered
 _FILE: Final = "file:"  # before a path in the checkpoint
+NO_LISTS: Final[Mapping[str, Cover]] = MappingProxyType({})
 
 log = structlog.get_logger()
 
@@ -47,9 +55,12 @@ class Pipeline:
         *,
         choose: Callable[[JailConfig], Kinds],
         trail: Trail,
+        lists: Mapping[str, Cover] = NO_LISTS,
     ) -> None:
+        """Begin where `history` says. `lists` are the files of ignoreip by path; after a change call `renew`."""
         self._enforcer = enforcer
         self._host = host
+        self._lists = lists
         self._trail = trail
         self._positions = history.positions()
         self._behind: dict[str, int] = {}  # the sources that were not yet read to their end: the time of their newest
@@ -57,12 +68,14 @@ class Pipeline:
         self._steps = 0  # lines looked at since the last batch
         self._forgeries: dict[tuple[str | None, int | None, str], int] = {}  # when they were reported
         self._present = Present()
+        self._record = Record(_Memory(history, enforcer))
         self.configs: dict[str, JailConfig] = {}  # of the jails in force
         self.routes = Routes({}, {})
         self._jails: dict[str, Jail] = {}
         self.reconfigure(config, choose)
         for name, jail in self._jails.items():
-            jail.load(*history.counts(name))
+            jail.load(*history.counts(name), history.memory(name))
+            self._tell_tripped(jail)
         self._behind = {
             source.removeprefix(_FILE): position.time
             for source, position in self._positions.items()
@@ -124,13 +137,13 @@ class Pipeline:
     def save(self) -> None:
         """Make a checkpoint."""
         if (newest := self.newest) is not None:
-            self._enforcer.bans.forget_ended(min(newest, self._present.oldest) - LATE)
+            self._enforcer.forget_ended(min(newest, self._present.oldest) - LATE)
         self._done(saved=self._enforcer.save(self._progress()))
 
     def reconfigure(self, config: Config, choose: Callable[[JailConfig], Kinds]) -> None:
         """Go on with another configuration; a jail that stays keeps its counts. Raises ConfigError."""
         configs = {item.name: item for item in config.jails if item.enabled}
-        self.routes = Routes(configs, {name: choose(item) for name, item in configs.items()}, self._on_refused)
+        self.routes = Routes(configs, {name: _kinds(item, choose) for name, item in configs.items()}, self._on_refused)
         self.configs = configs
         former, self._jails = self._jails, {}
         for name, item in self.configs.items():
@@ -140,17 +153,43 @@ class Pipeline:
                 item.bantime,
                 sessions=item.filter.session is not None,
                 links=bool(item.filter.links),
+                growth=item.growth,
+                credible=all(map(item.filter.is_credible, item.filter.used(item.mode))),
+                guard=item.guard,
+                networks=item.networks,
+                breaker=item.breaker,
             )
-            self._jails[name] = Jail(name, rule, Never(item.ignoreip, self._host), self._enforcer.bans)
+            kind = Recidive if item.counts_bans else Jail
+            self._jails[name] = kind(name, rule, self._never([item]), self._enforcer.bans, self._record)
             if name in former:
                 self._jails[name].inherit(former[name])
 
     def adopt_host(self, host: Host) -> None:
-        """Take note of the host's addresses."""
-        self._host = host
+        """Take note of the host's addresses and gateways."""
+        former, self._host = self._host, host
+        if host != former:
+            self.renew(
+                (host.addresses | host.gateways | host.bridged) - (former.addresses | former.gateways | former.bridged)
+            )
+
+    def longest_record(self) -> int | None:
+        """Give for how many seconds a ban can make the next one longer; None: for ever."""
+        growths = [config.growth for config in self.configs.values() if config.growth is not None]
+        if any(growth.forget is None for growth in growths):
+            return None
+        lengths = [growth.forget or 0 for growth in growths] + [config.findtime for config in self.configs.values()]
+        return max(lengths, default=0)
+
+    def forget_all(self) -> Iterator[None]:
+        """Forget all failures, in steps."""
+        for jail in self._jails.values():
+            yield from jail.forget_all()
+
+    def renew(self, added: Iterable[Network] | None = None) -> None:
+        """Look again whom nobody may ban, and lift the bans that would reach them; `added` are those who are new."""
         for name, jail in self._jails.items():
-            jail.never = Never(self.configs[name].ignoreip, host)
-        self.lift_forbidden()
+            jail.never = self._never([self.configs[name]])
+        self.lift_forbidden(added)
 
     def jail(self, name: str) -> Jail | None:
         """Give a jail in force."""
@@ -160,19 +199,31 @@ class Pipeline:
         """Give whom a jail must not ban; if it is not in force, as for bans by hand, nobody whom any jail ignores."""
         if found := self._jails.get(jail):
             return found.never
-        return Never((net for config in self.configs.values() for net in config.ignoreip), self._host)
+        return self._never(self.configs.values())
 
     def forget(self, jail: str, address: Network) -> None:
         """Forget the failures of an address, as it was let go."""
         if found := self._jails.get(jail):
-            found.window.forget(key_of(address))
+            found.forget(address)
 
-    def lift_forbidden(self) -> None:
-        """Lift the bans that would reach somebody who, by now, must never be banned."""
-        standing = self._enforcer.standing()
+    def lift_forbidden(self, among: Iterable[Network] | None = None) -> None:
+        """Lift the bans that would reach somebody who, by now, must never be banned; or only one of a few."""
+        now, bans = self._enforcer.now(), self._enforcer.bans
+        standing = bans.at(now) if among is None else {item for net in among for item in bans.touching(net, now)}
         exempt = {name: self.never(name) for name in {item.jail for item in standing}}
-        forbidden = [(item.jail, item.address) for item in standing if exempt[item.jail].forbids(item.address)]
+        forbidden = [(item.jail, item.address) for item in standing if exempt[item.jail].forbids(item.address, now)]
         self._enforcer.lift(forbidden, "ignored")
+
+    def _never(self, configs: Iterable[JailConfig]) -> Never:
+        """Give whom bans of all these jails must not reach."""
+        configs = tuple(configs)
+        paths = dict.fromkeys(path for config in configs for path in config.ignore_files)
+        return Never(
+            (net for config in configs for net in config.ignoreip),
+            self._host,
+            lists=[self._lists[path] for path in paths if path in self._lists],
+            allowed=self._enforcer.allowed,
+        )
 
     def _observe(self, batch: Batch) -> None:
         """Take note of how far the sources are: what is too old in one of them may not be in another."""
@@ -193,14 +244,59 @@ class Pipeline:
         if self._trail.careful and not self._may(entry.position):
             return []
         try:
-            decisions: list[Ban | None] = []
+            bans: list[Ban] = []
             for name, offence in self.routes.offences(entry, hits):
                 self.routes.settle(name, entry.source)
-                decisions.append(self._jails[name].consider(offence))
+                bans += self._jails[name].consider(offence)
+                self._tell_notices(name)
+            for ban in bans:  # which grow: a ban for bans is held against the address, too
+                bans += self._judged(ban)
         except Exception:  # one entry must not stop the rest; it is named, so that the fault can be found
             log.exception("skipped an entry", message_id="trouble", position=entry.position)
             return []
-        return [ban for ban in decisions if ban is not None]
+        return bans
+
+    def _judged(self, ban: Ban) -> list[Ban]:
+        """Give what the jails that count bans decide about one."""
+        judged = [jail.judge(ban) for jail in self._jails.values() if isinstance(jail, Recidive)]
+        return [item for item in judged if item is not None]
+
+    def resume(self, name: str) -> int | None:
+        """Let a jail ban again whose breaker tripped; give how many bans were withheld, None if it did not."""
+        jail = self._jails[name]
+        if jail.breaker.tripped is None:
+            return None
+        withheld = jail.breaker.resume()
+        self._enforcer.works(_subject(name))
+        self.save()
+        return withheld
+
+    def _tell_notices(self, name: str) -> None:
+        """Tell what a jail has to say beside its bans."""
+        jail = self._jails[name]
+        for notice in jail.notices:
+            match notice:
+                case Spared(address, user, failures):
+                    words = "spared by the lock-out guard: the user logged in from there"
+                    self._enforcer.stage(
+                        "spared", words, "warning", jail=name, address=str(address), user=user, failures=failures
+                    )
+                case Alone(network, reason, are_banned=are_banned):
+                    words = "many addresses of a network fail; it is not banned as a whole"
+                    words += ", but each of them" if are_banned else ""
+                    self._enforcer.stage("spared", words, "warning", jail=name, address=str(network), reason=reason)
+                case Attack(user, addresses, networks):
+                    words = "a distributed attack on a user"
+                    reason = f"about {addresses} addresses, {networks} networks"
+                    self._enforcer.stage("attack", words, "warning", jail=name, user=user, reason=reason)
+                case Trip():
+                    self._tell_tripped(jail)
+        jail.notices.clear()
+
+    def _tell_tripped(self, jail: Jail) -> None:
+        """Say so if a jail's breaker has tripped; a later run says it again."""
+        if (trip := jail.breaker.tripped) is not None:
+            self._enforcer.fails(_subject(jail.name), f"{trip}; if that is right, then banagent resume {jail.name}")
 
     def _may(self, mark: str) -> bool:
         """Mark where the agent is; give False, loudly, if it ended there twice."""
@@ -211,7 +307,7 @@ class Pipeline:
 
     def _on_refused(self, entry: Entry, filter_name: str) -> None:
         """Report a forgery, once per sender and hour."""
-        sender = entry.unit, entry.uid, filter_name
+        sender = None if entry.uid else entry.unit, entry.uid, filter_name  # each login of a user is another unit
         last = self._forgeries.get(sender)
         if last is not None and abs(entry.time - last) < QUIET:
             return
@@ -235,7 +331,12 @@ class Pipeline:
         return Progress(
             {source: self._positions[source] for source in self._moved},
             {
-                name: Counts(jail.window.changes(), jail.sessions.changes(), jail.links.changes())
+                name: Counts(
+                    jail.window.changes(),
+                    jail.sessions.changes(),
+                    jail.links.changes(),
+                    {kind: item.changes() for kind, item in jail.memory.items()},
+                )
                 for name, jail in self._jails.items()
             },
         )
@@ -243,5 +344,34 @@ class Pipeline:
     def _done(self, *, saved: bool) -> None:
         if saved:
             self._moved.clear()
+            self._record.saved()
             for jail in self._jails.values():
                 jail.saved()
+
+
+def _subject(jail: str) -> str:
+    """Give what a trouble of a jail is about; firewall and journal, too, may be names of jails."""
+    return f"jail {jail}"
+
+
+class _Memory:
+    """The history as the record of an address asks for it: while it can't be read, nobody has one."""
+
+    def __init__(self, history: History, enforcer: Enforcer) -> None:
+        self._history = history
+        self._enforcer = enforcer
+        self.known = history.known
+        self.since = history.since
+        self.secret = history.secret
+
+    def past(self, address: Network) -> Sequence[Past]:
+        try:
+            return self._history.past(address)
+        except HistoryError as error:
+            self._enforcer.fails("history", str(error))
+            return ()
+
+
+def _kinds(item: JailConfig, choose: Callable[[JailConfig], Kinds]) -> Kinds:
+    """Give the kinds of sources that a jail reads; none if it counts bans."""
+    return frozenset() if item.counts_bans else choose(item)

@@ -61,7 +61,7 @@ class Chooser:
         """Give the kinds of sources that a jail reads."""
         item = config.filter
         paths = matching(item.logpath)
-        return kinds(item, Seen(lambda: self._in_journal(item), bool(paths), lambda: _in_files(item, paths)))
+        return kinds(item, Seen(lambda: self._in_journal(item), paths, lambda: _in_files(item, paths)))
 
     def close(self) -> None:
         """Close the journal's files."""
@@ -125,6 +125,8 @@ class Reading:
     def state(self, jail: str) -> State:
         """Give the state of a jail."""
         chosen = self._pipeline.routes.kinds(jail)
+        if not chosen:  # it counts bans
+            return ACTIVE
         item = self._pipeline.configs[jail].filter
         if chosen == frozenset({JOURNAL}):
             return self._journal_state()
@@ -260,7 +262,7 @@ class Reading:
         If one of its jails has counted elsewhere, what is older than the newest entry read may be counted already.
         """
         now, newest = _now(), self._pipeline.newest
-        longest = max((config.findtime for config in self._pipeline.configs.values()), default=0)
+        longest = max((config.findtime for config in self._pipeline.configs.values() if not config.counts_bans), default=0)
         begin = now - longest * SECOND
         if newest is None or newest > now or not any(self._has_moved(jail, kind) for jail in self._pipeline.configs):
             return begin

@@ -29,6 +29,7 @@ maxretry = 5
 [jails.sshd]
 enabled = true
 ports = [22]
+networks = { addresses = 0 }    # the attackers are all neighbours
 """
 _MEGABYTE: Final = 1024  # of the kB in /proc
 
@@ -50,17 +51,21 @@ class Memory(NamedTuple):
 class Agent:
     """`banagent run` in a network namespace, between `with` and its end; at the beginning it is READY."""
 
-    def __init__(self, namespace: Namespace, journal: Path, state: Path) -> None:
+    def __init__(
+        self, namespace: Namespace, journal: Path, state: Path, config: str = CONFIG, filters: Path | None = None
+    ) -> None:
         self._namespace = namespace
         self._journal = journal
         self._state = state
+        self._config = config
+        self._filters = filters
         self.socket = state / INTERFACE  # the control socket
 
     def __enter__(self) -> Self:
         """Start it."""
         self._state.mkdir(exist_ok=True)
         config, notices = self._state / "config.toml", self._state / "notify"
-        config.write_text(CONFIG)
+        config.write_text(self._config)
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notices.bind(str(notices))
         # who doesn't read blocks the sender: the kernel keeps ten datagrams
@@ -76,6 +81,8 @@ class Agent:
             "PYTHONFAULTHANDLER": "1",
         }
         command = [sys.executable, "-m", "banagent", "run", "--config", str(config), "--journal", str(self._journal)]
+        if self._filters is not None:
+            command += ["--filters", str(self._filters)]
         began = time.monotonic()
         with (self._state / "output").open("wb") as output:
             # nsenter becomes the agent: one process, one pid

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BANS: Final = 100
 QUIET_BANS: Final = 5
 QUIET: Final = 6.0  # seconds of silence after which the reader is no longer watchful (ALERT in sources/journal.py)
+LINE: Final = "Failed password for root from {peer} port 4711 ssh2"
 LINES_A_SECOND: Final = 5  # of another unit
 _FAILURES: Final = 5  # maxretry in agent.CONFIG
 _PATIENCE: Final = 10.0
@@ -51,13 +52,13 @@ def measure(scratch: Path, seconds: float) -> Iterator[Figure]:
             memory = agent.memory()
             yield Figure("memory, idle: RssAnon", memory.anonymous, "MB", Goal(25, 16))
             yield Figure("  RSS", memory.resident, "MB")
-            yield from _idle(agent, seconds, other)
+            yield from idle(agent, seconds, other, "idle")
             yield from _bans(namespace, writer)
     finally:
         namespace.close()
 
 
-def _idle(agent: Agent, seconds: float, other: Writer) -> Iterator[Figure]:
+def idle(agent: Agent, seconds: float, other: Writer, who: str) -> Iterator[Figure]:
     """Measure wake-ups and CPU a minute: with a silent journal, and while another unit writes."""
     time.sleep(QUIET)  # what came before is over
     before = agent.use()
@@ -68,9 +69,9 @@ def _idle(agent: Agent, seconds: float, other: Writer) -> Iterator[Figure]:
         time.sleep(1 / LINES_A_SECOND)
     noisy = agent.use()
     minute = 60 / seconds
-    yield Figure("idle, journal silent: wake-ups a minute", (silent.wakeups - before.wakeups) * minute, "", Goal(10))
+    yield Figure(f"{who}, journal silent: wake-ups a minute", (silent.wakeups - before.wakeups) * minute, "", Goal(10))
     yield Figure("  CPU a minute", (silent.cpu - before.cpu) * minute * 1000, "ms", Goal(5))
-    what = f"idle, another unit writes {LINES_A_SECOND} lines/s: wake-ups"
+    what = f"{who}, others write {LINES_A_SECOND} lines/s: wake-ups"
     yield Figure(what, (noisy.wakeups - silent.wakeups) * minute, "")
     yield Figure("  CPU a minute", (noisy.cpu - silent.cpu) * minute * 1000, "ms", Goal(30))
 
@@ -90,13 +91,13 @@ def _bans(namespace: Namespace, writer: Writer) -> Iterator[Figure]:
     yield Figure("  the first after a quiet time: median", median(quiet) * 1000, "ms")
 
 
-def ban(peer: str, writer: Writer, notices: socket.socket, *, gap: float) -> float:
+def ban(peer: str, writer: Writer, notices: socket.socket, *, gap: float, line: str = LINE) -> float:
     """Fail until the ban is decided, `gap` seconds between two lines; give the seconds from the last one to the ban."""
     for _ in range(_FAILURES - 1):
-        writer.send(f"Failed password for root from {peer} port 4711 ssh2")
+        writer.send(line.format(peer=peer))
         time.sleep(gap)
     before = time.monotonic()
-    writer.send(f"Failed password for root from {peer} port 4711 ssh2")
+    writer.send(line.format(peer=peer))
     wanted = socket.inet_aton(peer)
     while True:
         data = notices.recv(1 << 16)

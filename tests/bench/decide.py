@@ -52,7 +52,7 @@ def decide(directory: Path) -> dict[str, int]:
         for entry, matched in batch.entries:
             for name, offence in recogniser.offences(entry, matched):
                 offences += 1
-                decided += jails[name].consider(offence) is not None
+                decided += len(jails[name].consider(offence))
     cpu = time.process_time_ns() - before
     journal.close()
     return {"read": read, "hits": hits, "offences": offences, "bans": decided, "cpu": cpu}

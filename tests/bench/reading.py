@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import banagent
 from banagent.core.recognise import Recogniser, View
+from banagent.sources.matches import terms
 from bench import traffic
 from bench.decide import vendor_jails
 from bench.figures import Figure, Goal, median
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from banagent.sources.matches import Terms
 
 HERE: Final = Path(__file__).parent
 ROUNDS: Final = 3
@@ -31,8 +34,9 @@ _LINES: Final = 20_000
 
 def measure(journal: Path, scratch: Path) -> Iterator[Figure]:
     """Measure on a journal of attack traffic."""
-    floor = _build_floor(scratch)
-    rounds = [(_floor(floor, journal), _decide(journal)) for _ in range(ROUNDS)]
+    compiled = build_floor(scratch)
+    wanted = _matches()
+    rounds = [(floor(compiled, journal, wanted), program("bench.decide", str(journal))) for _ in range(ROUNDS)]
     (entries, _), found = rounds[0]
     if found["read"] != entries:
         raise RuntimeError(f"the agent read {found['read']} entries and the C program {entries}: not the same work")
@@ -70,7 +74,8 @@ def _per_line(recogniser: Recogniser, lines: Sequence[bytes]) -> float:
     return median(taken)
 
 
-def _build_floor(scratch: Path) -> Path:
+def build_floor(scratch: Path) -> Path:
+    """Compile the C program."""
     flags = _output(["pkg-config", "--cflags", "--libs", "libsystemd"]).split()
     program = scratch / "floor"
     _output(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(HERE / "floor.c"), *flags])
@@ -78,22 +83,26 @@ def _build_floor(scratch: Path) -> Path:
 
 
 def _matches() -> list[str]:
-    """Give the matches that the agent's reader has, so that both have the same to skip."""
-    filters = [jail.filter for jail in vendor_jails()]
-    units = sorted({unit for each in filters for unit in each.units if not set(unit) & set("*?[")})
-    identifiers = sorted({name for each in filters for name in each.identifiers})
-    return [*(f"_SYSTEMD_UNIT={unit}" for unit in units), "+", *(f"SYSLOG_IDENTIFIER={name}" for name in identifiers)]
+    """Give what the agent's reader looks for, so that both have the same to skip."""
+    return as_words(terms([jail.filter for jail in vendor_jails()]))
 
 
-def _floor(program: Path, journal: Path) -> tuple[int, int]:
+def as_words(wanted: Terms | None) -> list[str]:
+    """Give what is looked for as the C program wants it."""
+    groups = [[f"{field}={value}" for value in sorted(values)] for field, values in (wanted or {}).items()]
+    return [word for group in groups for word in (*group, "+")][:-1]
+
+
+def floor(compiled: Path, journal: Path, matches: Sequence[str]) -> tuple[int, int]:
     """Give how many entries the C program read and its CPU time in ns."""
-    entries, cpu = map(int, _output([str(program), str(journal), *_matches()]).split())
+    entries, cpu = map(int, _output([str(compiled), str(journal), *matches]).split())
     return entries, cpu
 
 
-def _decide(journal: Path) -> Any:
+def program(module: str, *arguments: str) -> Any:
+    """Run a module of this package in a process of its own, and give what it prints as JSON."""
     path = os.pathsep.join((str(HERE.parent), str(Path(banagent.__file__).parents[1])))
-    return json.loads(_output([sys.executable, "-m", "bench.decide", str(journal)], PYTHONPATH=path))
+    return json.loads(_output([sys.executable, "-m", module, *arguments], PYTHONPATH=path))
 
 
 def _output(command: Sequence[str], **environment: str) -> str:

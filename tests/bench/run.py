@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from bed import settled, tiers
-from bench import attack, figures, flood, hostile, many, reading, traffic
+from bench import attack, figures, files, flood, hostile, jails, many, reading, testing, traffic, units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 SPAN: Final = 3500  # seconds that the made journal tells of
 SECTIONS: Final = {
     "reading": "the journal to decisions, against a C program; the daemon's memory after it",
+    "units": "a journal of many units, read for some",
     "live": "an idle daemon, and from a journal entry to the element in the kernel",
+    "jails": "ten jails, idle and in a rush",
+    "files": "log files: lines to decisions beside fail2ban-regex; idle; from a line to the element",
     "socket": "bans while the control socket is flooded",
     "bans": "one ban; a start with many; their memory",
     "addresses": "the memory of many addresses that are counted",
+    "test": "logs tried on filters, against fail2ban-regex; many filters",
     "patterns": "the worst line for the shipped patterns",
 }
 
@@ -96,8 +100,14 @@ def _section(section: str, arguments: argparse.Namespace, scratch: Path) -> Iter
         traffic.write(journal, traffic.attack(), arguments.entries, start=start, span=SPAN)
         yield from reading.measure(journal, scratch)
         yield from many.attacked(journal, scratch, arguments.entries)
+    elif section == "units":
+        yield from units.measure(scratch, arguments.entries)
     elif section == "live":
         yield from attack.measure(scratch, arguments.seconds)
+    elif section == "jails":
+        yield from jails.measure(scratch, arguments.seconds)
+    elif section == "files":
+        yield from files.measure(scratch, arguments.seconds)
     elif section == "socket":
         yield from flood.measure(scratch, flood.MESSAGES)
     elif section == "bans":
@@ -105,5 +115,7 @@ def _section(section: str, arguments: argparse.Namespace, scratch: Path) -> Iter
         yield from many.starts(scratch, arguments.bans)
     elif section == "addresses":
         yield from many.addresses(scratch, arguments.bans)
+    elif section == "test":
+        yield from testing.measure(scratch, arguments.entries // 5)
     else:
         yield from hostile.measure(scratch / "nowhere")

@@ -155,6 +155,20 @@ def test_who_could_cut_off_others_does_so_on_ports_only(tree: Tree, filter_key: 
     assert tree.jail("any").ports is not None
 
 
+def test_a_pattern_that_can_be_forged_matters_where_it_is_used(tree: Tree) -> None:
+    more = "[[failregex]]\nname = 'worse'\nregex = '^x <HOST>'\nmode = 'ddos'\nforgeable = true\n"
+    tree.filter("any", FILTER + more)
+    tree.admin("[jails.any]\nenabled = true\nports = 'all'\n")
+    assert tree.jail("any").ports is None
+    tree.admin("[jails.any]\nenabled = true\nports = 'all'\nmode = 'aggressive'\n")
+    (mistake,) = tree.mistakes()
+    assert mistake.startswith('banagent.toml:3: jails.any.ports = "all": ')
+    # and has to have ports in any case
+    tree.filter("any", FILTER.replace("ports", "# ports") + more)
+    (mistake,) = tree.mistakes()
+    assert mistake.startswith("filters/any.toml:11: failregex[1].forgeable = true: needs ports: ")
+
+
 def test_a_jails_own_value_wins_over_later_defaults(tree: Tree) -> None:
     tree.admin("[jails.sshd]\nmaxretry = 2\n")
     tree.write("etc/banagent/conf.d/a.toml", "[defaults]\nmaxretry = 9\n")

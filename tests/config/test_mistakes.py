@@ -16,6 +16,9 @@ DURATION = 'must be a duration such as 600 (seconds), "10m", "1d 12h" or "1y 6mo
 PORT = 'must be a number from 1 to 65535, a range such as "8000-8100" or the name of a service'
 NAME = "the name must begin with a small letter, then at most 63 of a-z, 0-9, _ and -"
 LATER = "not yet: comes with a later version; remove it"
+FACTOR = "must be a number above 0 and below 1e+09"
+MULTIPLIERS = 'must be a list of numbers such as [1, 2, 4, 8], or "1 2 4 8"'
+READS_NOTHING = "the jail counts bans, and reads nothing; remove it"
 COMMON = (
     "ports, bantime, findtime, maxretry, ignoreip, mode, source, scope, "
     "logpath, formats, units, uids, identifiers, containers"
@@ -119,7 +122,6 @@ ONE = [
     ("defaults.bantime.tme = 3", 'defaults.bantime.tme = 3: unknown key; did you mean "time"?'),
     ('"\\u001b[31m" = 1', '"\\u001b[31m" = 1: unknown key; there are defaults, jails, notify'),
     # keys that come later, and keys of fail2ban
-    ("defaults.bantime.increment = true", f"defaults.bantime.increment = true: {LATER}"),
     ("defaults.scope = 'forward'", f'defaults.scope = "forward": {LATER}'),
     ("[notify]", f"notify: {LATER}"),
     ("jails.sshd.port = 'ssh'", 'jails.sshd.port = "ssh": no key: write ports'),
@@ -132,6 +134,48 @@ ONE = [
         "defaults.units = ['a.service']",
         ('defaults.units = ["a.service"]: no key: it says what one service logs; write it in [jails.NAME]'),
     ),
+    # growth
+    ("defaults.bantime.increment = 1", "defaults.bantime.increment = 1: must be true or false, without quotes"),
+    ("defaults.bantime.factor = 0", f"defaults.bantime.factor = 0: {FACTOR}"),
+    ("defaults.bantime.factor = -0.5", f"defaults.bantime.factor = -0.5: {FACTOR}"),
+    ("defaults.bantime.factor = inf", f"defaults.bantime.factor = inf: {FACTOR}"),
+    ("defaults.bantime.factor = nan", f"defaults.bantime.factor = nan: {FACTOR}"),
+    ("defaults.bantime.factor = true", f"defaults.bantime.factor = true: {FACTOR}"),
+    ("defaults.bantime.factor = '1 / 0'", 'defaults.bantime.factor = "1 / 0": can\'t be computed: division by zero'),
+    (
+        "defaults.bantime.factor = '2 * ban.Count'",
+        'defaults.bantime.factor = "2 * ban.Count": must be numbers alone, at character 5: "ban.Count"',
+    ),
+    ("defaults.bantime.multipliers = []", f"defaults.bantime.multipliers = []: {MULTIPLIERS}"),
+    ("defaults.bantime.multipliers = ''", f'defaults.bantime.multipliers = "": {MULTIPLIERS}'),
+    ("defaults.bantime.multipliers = 2", f"defaults.bantime.multipliers = 2: {MULTIPLIERS}"),
+    ("defaults.bantime.multipliers = [1, -2]", f"defaults.bantime.multipliers = [1, -2]: {FACTOR}"),
+    ("defaults.bantime.maxtime = 0", "defaults.bantime.maxtime = 0: must be at least 1 second"),
+    ("defaults.bantime.rndtime = -1", f"defaults.bantime.rndtime = -1: {DURATION}"),
+    # a documented formula that lacks its last bracket
+    (
+        "defaults.bantime.formula = 'ban.Time * math.exp(float(ban.Count+1)*banFactor)/math.exp(1*banFactor'",
+        (
+            'defaults.bantime.formula = "ban.Time * math.exp(float(ban.Count+1)*banFactor)/math.exp(1*banFactor": '
+            'has a ( that is never closed, at character 59: "(1*banFactor"'
+        ),
+    ),
+    # one that gives no time
+    (
+        "defaults.bantime.formula = 'ban.Time - 1800 * ban.Count'",
+        (
+            'defaults.bantime.formula = "ban.Time - 1800 * ban.Count": '
+            "must give a time, and gives 0 where ban.Time is 3600 and ban.Count 2"
+        ),
+    ),
+    # a jail that counts bans
+    ("jails.web.counts = 'ban'", 'jails.web.counts = "ban": must be "failures" or "bans"; did you mean "bans"?'),
+    (
+        "defaults.counts = 'bans'",
+        'defaults.counts = "bans": no key: it is of a jail of its own; write it in [jails.NAME]',
+    ),
+    ("jails.r = {counts = 'bans', filter = 'sshd'}", f'jails.r.filter = "sshd": {READS_NOTHING}'),
+    ("jails.r = {counts = 'bans', logpath = ['/x']}", f'jails.r.logpath = ["/x"]: {READS_NOTHING}'),
     # names of jails
     ("[jails.Sshd]", f"jails.Sshd: {NAME}"),
     ('[jails."a b"]', f'jails."a b": {NAME}'),
@@ -166,7 +210,7 @@ defaults.ignoreip = [
   "2001:db8::1",
   "d.example",
   "e.example" ]
-defaults.bantime = { time = "1 x", factor = 2 }
+defaults.bantime = { time = "1 x", factor = 0 }
 
 [jails.sshd]
 mode = '''ddos
@@ -195,7 +239,7 @@ def test_twelve_mistakes_and_a_thirteenth_in_another_file(tree: Tree) -> None:
             'banagent.toml:10: defaults.bantime.time = "1 x": "x" is not a unit of time: s, m, h, d, w, mo (or M) and '
             'y are, as in "1d 12h"'
         ),
-        f"banagent.toml:10: defaults.bantime.factor = 2: {LATER}",
+        f"banagent.toml:10: defaults.bantime.factor = 0: {FACTOR}",
         (
             'banagent.toml:13: jails.sshd.mode = "ddos\\nnormal": must be "normal", "ddos", "extra" or "aggressive"; '
             'did you mean "normal"?'
@@ -204,7 +248,10 @@ def test_twelve_mistakes_and_a_thirteenth_in_another_file(tree: Tree) -> None:
         "banagent.toml:16: jails.sshd.findtime = -1: must have an end: failures are kept in mind for so long",
         f"banagent.toml:18: jails.web.ports[1] = 0: {PORT}",
         "banagent.toml:19: jails.other = [{  }]: must be a table",
-        f'banagent.toml:21: jails.web.bantime.formula = "x": {LATER}',
+        (
+            'banagent.toml:21: jails.web.bantime.formula = "x": has a name that is none of ban.Time, ban.Count, '
+            'banFactor, at character 1: "x"'
+        ),
         'conf.d/a.toml:3: jails.sshd.mode = "no": must be "normal", "ddos", "extra" or "aggressive"',
         "conf.d/a.toml:4: jails.nginx: no filter has this name; give the jail a filter, or write filters/nginx.toml",
     ]

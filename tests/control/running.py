@@ -36,6 +36,7 @@ def ban(number: int) -> Object:
         "end": None,
         "bantime": None,
         "failures": 5,
+        "earlier": 0,
         "user": "root\0\x1b[31m\udc80",
         "filter": "sshd",
         "pattern": "password",

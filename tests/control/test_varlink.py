@@ -288,7 +288,8 @@ def test_the_interface_has_the_verbs() -> None:
     assert interface.name == INTERFACE
     assert set(interface.methods) == {
         *("Status", "Jails", "List", "History", "Events", "Why", "GetConfig"),
-        *("Ban", "Unban", "Off", "On", "Reload"),
+        *("Ban", "Unban", "Off", "On", "Reload", "Resume"),
+        *("Allowed", "Allow", "Disallow", "Reset", "Get", "Set"),
     }
     assert set(read_interface(STANDARD).methods) == {"GetInfo", "GetInterfaceDescription"}
 

@@ -24,7 +24,7 @@ def jail(never: Never | None = None, *, maxretry: int = 3, bantime: int | None =
 
 
 def bans(of: Jail, *offences: Offence) -> list[Ban]:
-    return [ban for item in offences if (ban := of.consider(item))]
+    return [ban for item in offences for ban in of.consider(item)]
 
 
 def test_bans_at_maxretry_by_the_entries_time() -> None:
@@ -211,5 +211,15 @@ def test_ended_bans_are_forgotten_and_no_others() -> None:
     for item in standing:
         kept.stand(item)
     assert kept.at(4) == standing
+    assert kept.counts() == {"a": 2}
+    kept.forget_ended(5)
+    assert list(kept) == standing  # nobody has said that one ended
+    assert kept.expire(standing[0])
+    assert not kept.expire(standing[0])
+    assert kept.counts() == {"a": 1}
+    assert kept.at(5) == standing[1:]
+    # an entry of its time is still judged by it
+    assert kept.is_banned("a", standing[0].address, 4)
+    assert not kept.is_banned("a", standing[0].address, 5)
     kept.forget_ended(5)
     assert list(kept) == standing[1:]

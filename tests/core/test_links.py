@@ -143,8 +143,8 @@ def test_load_leaves_out_rubbish(value: bytes) -> None:
 def test_a_jail_counts_what_is_told_and_what_is_lost() -> None:
     rule = Rule(findtime=60, maxretry=2, bantime=600, sessions=True, links=True)
     jail = Jail("ldap", rule, Never(), Bans())
-    assert jail.consider(ACCEPT) is None
-    assert jail.consider(RESULT) is None
+    assert jail.consider(ACCEPT) == []
+    assert jail.consider(RESULT) == []
     assert jail.failures == 1
     for second in range(WAITING + 3):
         jail.consider(failure(second, "other"))
@@ -154,16 +154,14 @@ def test_a_jail_counts_what_is_told_and_what_is_lost() -> None:
     heir = Jail("ldap", rule, Never(), Bans())
     heir.inherit(jail)
     assert (heir.failures, heir.unaddressed) == (1, 4)
-    ban = heir.consider(failure(30, user="eve"))
-    assert ban is not None
+    (ban,) = heir.consider(failure(30, user="eve"))
     assert (str(ban.address), ban.user, ban.position, ban.failures) == ("192.0.2.1", "eve", "p30", 2)
 
 
 def test_one_line_can_complete_the_failures_that_ban() -> None:
     jail = Jail("ldap", Rule(findtime=60, maxretry=3, bantime=600, links=True), Never(), Bans())
-    assert [jail.consider(failure(second)) for second in range(3)] == [None] * 3
-    ban = jail.consider(line(5, address="192.0.2.1"))
-    assert ban is not None
+    assert [jail.consider(failure(second)) for second in range(3)] == [[]] * 3
+    (ban,) = jail.consider(line(5, address="192.0.2.1"))
     assert (ban.start, ban.position, ban.failures) == (5 * SECOND, "p5", 3)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 import resource
 import signal
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from banagent.core.address import parse_network
 from banagent.core.bans import Standing
 from banagent.core.events import Ban
+from banagent.core.never import Allowed
 from banagent.errors import HistoryError
 from banagent.sinks.history import EVENTS, VERSION, Counts, DamagedError, Happened, History, Lifted, Position
 
@@ -39,18 +40,18 @@ def test_what_is_committed_is_there_after_a_restart(tmp_path: Path, history: His
     assert history.is_new
     history.commit(
         bans=[ban(), ban("2001:db8::/64", "q", None, user=None)],
-        counts={"sshd": Counts([(b"k", b"v"), (b"gone", b"v")], [(b"s", b"t")])},
+        counts={"sshd": Counts([(b"k", b"v"), (b"gone", b"v")], [(b"s", b"t")], [])},
         positions={"journal": Position("q", 7)},
         ports={"sshd": "22-22"},
     )
-    history.commit(counts={"sshd": Counts([(b"gone", None), (b"k", b"w")], [])})
+    history.commit(counts={"sshd": Counts([(b"gone", None), (b"k", b"w")], [], [(b"l", b"x")])})
     history.close()
     later = History(tmp_path / "history.db")
     assert not later.is_new
     assert later.bans(0) == [(standing(ban()), False), (standing(ban("2001:db8::/64", end=None)), False)]
     assert [record.ban for record in later.records()] == [ban("2001:db8::/64", "q", None, user=None), ban()]
-    assert later.counts("sshd") == ([(b"k", b"w")], [(b"s", b"t")])
-    assert later.counts("other") == ([], [])
+    assert later.counts("sshd") == ([(b"k", b"w")], [(b"s", b"t")], [(b"l", b"x")])
+    assert later.counts("other") == ([], [], [])
     assert later.position("journal") == Position("q", 7)
     assert later.position("other") is None
     assert later.ports() == {"sshd": "22-22"}
@@ -81,7 +82,7 @@ def test_all_or_nothing(history: History) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
     with pytest.raises(HistoryError, match=r"cannot write the history .*disk I/O error"):
-        history.commit(bans=[ban()], counts={"sshd": Counts(fails(), [])}, positions={"journal": Position("p", 1)})
+        history.commit(bans=[ban()], counts={"sshd": Counts(fails(), [], [])}, positions={"journal": Position("p", 1)})
     assert history.is_new
     assert history.bans(0) == []
 
@@ -199,3 +200,107 @@ def test_events_before_one_that_is_missing_are_left_out(tmp_path: Path, history:
         db.execute("DELETE FROM events WHERE sequence = 3")
     db.close()
     assert [event.sequence for event in history.happened()] == [4, 5]
+
+
+# --- bans of the past ---
+
+
+def test_totals_are_counted_once_and_kept_in_mind(tmp_path: Path, history: History) -> None:
+    history.commit(bans=[ban(), ban("192.0.2.2", jail="web")])
+    assert history.totals() == {"sshd": 1, "web": 1}
+    history.commit(bans=[ban(), ban("192.0.2.3")])  # the first is read again
+    assert history.totals() == {"sshd": 2, "web": 1}
+    refused = Happened(1, 2**80, "x", {})  # no number of SQLite's
+    with pytest.raises((HistoryError, OverflowError)):
+        history.commit(bans=[ban("192.0.2.4"), ban("192.0.2.5")], events=[refused])
+    assert history.totals() == {"sshd": 2, "web": 1}
+    again = History(tmp_path / "history.db")
+    assert again.totals() == history.totals()
+    again.close()
+
+
+def test_bans_of_the_past_are_dropped(history: History) -> None:
+    history.commit(bans=[ban(f"192.0.2.{number}", end=100 + number) for number in range(5)])
+    history.commit(bans=[ban("192.0.2.9", end=None)])
+    history.commit(lifted=[Lifted("sshd", parse_network("192.0.2.1"), 50, "admin")])
+    rows = history.rows(0, 3)
+    assert [(row.id, row.over, row.counts) for row in rows] == [(1, 100, True), (2, 50, True), (3, 102, True)]
+    assert [row.over for row in history.rows(rows[-1].id, 9)] == [103, 104, None]
+    assert history.totals() == {"sshd": 6}
+    history.drop(rows)
+    assert history.totals() == {"sshd": 3}
+    assert [str(record.ban.address) for record in history.records()] == ["192.0.2.9", "192.0.2.4", "192.0.2.3"]
+
+
+def test_what_is_forgiven_counts_no_more(history: History) -> None:
+    address = parse_network("192.0.2.1")
+    history.commit(bans=[ban(), ban(position="q"), ban("192.0.2.2")])
+    assert [item.counts for item in history.past(address)] == [True, True]
+    assert history.forgive(addresses=[address]) == 2
+    assert [item.counts for item in history.past(address)] == [False, False]
+    assert history.forgive(history.rows(0, 10)) == 1
+    assert history.forgive(history.rows(0, 10)) == 0
+    assert len(list(history.records())) == 3
+
+
+def test_whom_an_admin_allowed(tmp_path: Path, history: History) -> None:
+    one, other = (
+        Allowed(parse_network(text), 1, end, note) for text, end, note in (("::1", 5, None), ("1.1.1.1", None, "x"))
+    )
+    history.commit(allowed={one.address: (one, False), other.address: (other, False)})
+    history.commit(allowed={one.address: (one, True)})
+    again = History(tmp_path / "history.db")
+    assert sorted(again.allowed()) == sorted([(one, True), (other, False)])
+    again.commit(allowed={one.address: None})
+    assert again.allowed() == [(other, False)]
+    again.close()
+
+
+FIRST: Final = """
+CREATE TABLE bans (
+    id INTEGER PRIMARY KEY,
+    jail TEXT NOT NULL, address TEXT NOT NULL, position TEXT NOT NULL,
+    start INTEGER NOT NULL, end INTEGER,
+    failures INTEGER NOT NULL, user TEXT, filter TEXT NOT NULL, pattern TEXT NOT NULL,
+    comment TEXT, lifted INTEGER, reason TEXT,
+    UNIQUE (jail, address, position)
+);
+CREATE INDEX bans_standing ON bans (end) WHERE lifted IS NULL;
+CREATE INDEX bans_start ON bans (start);
+CREATE TABLE events (sequence INTEGER PRIMARY KEY, time INTEGER NOT NULL, kind TEXT NOT NULL, facts TEXT NOT NULL);
+CREATE TABLE flags (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE ports (jail TEXT PRIMARY KEY, ports TEXT) WITHOUT ROWID;
+CREATE TABLE checkpoint (source TEXT PRIMARY KEY, position TEXT NOT NULL, time INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE windows (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, key)) WITHOUT ROWID;
+CREATE TABLE sessions (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, key)) WITHOUT ROWID;
+INSERT INTO bans VALUES (1, 'sshd', '192.0.2.1', 'p', 1, 100, 5, 'root', 'sshd', 'password', NULL, NULL, NULL);
+INSERT INTO checkpoint VALUES ('journal', 'q', 7);
+INSERT INTO windows VALUES ('sshd', x'6b', x'76');
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    with sqlite3.connect(path) as db:
+        db.executescript(FIRST)
+    db.close()
+    for _ in range(2):  # the second time there is nothing to do
+        history = History(path)
+        assert history.set_aside is None
+        assert [record.ban for record in history.records()] == [ban()]
+        assert history.position("journal") == Position("q", 7)
+        assert history.counts("sshd")[0] == [(b"k", b"v")]
+        assert history.allowed() == []
+        assert [item.counts for item in history.past(parse_network("192.0.2.1"))] == [True]
+        history.commit(bans=[ban()])
+        history.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+        (migrated,) = [db.execute("SELECT name, sql FROM sqlite_schema WHERE name NOT GLOB 'sqlite_*'").fetchall()]
+    db.close()
+    History(tmp_path / "new.db").close()
+    with sqlite3.connect(tmp_path / "new.db") as db:
+        made = db.execute("SELECT name FROM sqlite_schema WHERE name NOT GLOB 'sqlite_*'").fetchall()
+    db.close()
+    assert sorted(name for name, _ in migrated) == sorted(name for (name,) in made)

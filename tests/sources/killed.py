@@ -18,6 +18,13 @@ from pathlib import Path
 from banagent.sources.logfiles import LogFiles
 
 
+def saved(log: str, done: str) -> dict[str, str]:
+    """Give the position that DONE has."""
+    whole, newline, _ = Path(done).read_text().rpartition("\n")
+    os.truncate(done, len(whole) + len(newline))  # a large write can be killed in its midst
+    return {log: json.loads(whole.rpartition("\n")[2])["position"]} if whole else {}
+
+
 async def read(log: str, done: str) -> None:
     """Follow the log from where DONE says."""
     numbers: list[int] = []
@@ -26,11 +33,11 @@ async def read(log: str, done: str) -> None:
         numbers.append(int(message))
         return []
 
-    saved = [json.loads(line) for line in Path(done).read_text().splitlines()]
-    positions = {log: saved[-1]["position"]} if saved else {}
-    files = LogFiles({log: ("syslog",)}, lambda: time.time_ns() // 1000, since=0, positions=positions)
+    files = LogFiles({log: ("syslog",)}, lambda: time.time_ns() // 1000, since=0, positions=saved(log, done))
     output = os.open(done, os.O_WRONLY | os.O_APPEND)
     async for batch in files.follow(lambda _: sift):
+        if not batch.source:  # there is no more for now
+            continue
         assert len(numbers) == batch.read, "a line was no line"
         record = {
             "first": numbers[0] if numbers else None,

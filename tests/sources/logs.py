@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from banagent.sources.chain import LINGERING
 from banagent.sources.logfile import LogFile
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ COMPRESSED: Final[dict[str, Callable[[bytes], bytes]]] = {
     ".xz": lzma.compress,
     ".bz2": bz2.compress,
 }
+ENOUGH: Final = 10_000  # slices
 
 
 def now() -> int:
@@ -36,7 +38,10 @@ def everything(_: bytes) -> Sequence[int]:
 
 
 class Service:
-    """Writes numbered lines to a path; it goes on writing to a renamed file until it is told (`hup`)."""
+    """Writes numbered lines to a path.
+
+    It goes on writing to a renamed file until it is told (`hup`), at the latest when `LINGERING` files are newer.
+    """
 
     def __init__(self, path: Path, *, dated: bool = False) -> None:
         self.path = path
@@ -44,6 +49,7 @@ class Service:
         self.rotations = 0
         self._dated = dated
         self._begun = b""
+        self._newer = 0
         self._file = path.open("ab", buffering=0)
 
     def write(self, lines: int = 1, padding: int = 0) -> None:
@@ -70,6 +76,7 @@ class Service:
         """Tell it that its log was rotated."""
         self.end_line()
         self._file.close()
+        self._newer = 0
         self._file = self.path.open("ab", buffering=0)
 
     def rotate(self, *, create: bool = True) -> None:
@@ -110,6 +117,9 @@ class Service:
         return int(file.name[len(self.path.name) + 1 :].split(".")[0])
 
     def _make_room(self) -> Path:
+        if self._newer == LINGERING - 1:
+            self.hup()
+        self._newer += 1
         self.rotations += 1
         if self._dated:
             return Path(f"{self.path}-{20260000 + self.rotations}")
@@ -142,7 +152,7 @@ class Reader:
 
     def read(self, slices: int | None = None) -> Batch:
         """Read some slices, or all there is."""
-        while True:
+        for _ in range(ENOUGH):
             batch = self._file.read(everything, now())
             self._new += [entry for entry, _ in batch.entries]
             self.missed += self._file.missed
@@ -150,6 +160,7 @@ class Reader:
             slices = slices and slices - 1
             if slices == 0 or (slices is None and batch.all_read):
                 return batch
+        raise AssertionError("it never comes to an end")
 
     def save(self) -> None:
         self._safe += self._new

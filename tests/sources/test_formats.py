@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How lines begin: what is the message, when it was, and whose."""
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import time
@@ -14,10 +15,13 @@ from hypothesis import strategies as st
 
 from banagent.core.events import SECOND
 from banagent.sources import stamps
+from banagent.sources.decoder import Decoder
 from banagent.sources.formats import MAKERS, NAMES, Parsed
+from banagent.sources.lines import Slice
 from banagent.sources.stamps import Local, settle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import tzinfo
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -25,8 +29,18 @@ MINUTE = 60 * SECOND
 HOUR = 3600 * SECOND
 
 
-def utc(*parts: int, zone: tzinfo = UTC, fold: int = 0) -> int:
-    return int(datetime(*parts, tzinfo=zone, fold=fold).timestamp()) * SECOND  # type: ignore[arg-type,misc] - year and on
+def utc(  # noqa: PLR0917 - as datetime
+    year: int,
+    month: int,
+    day: int,
+    hour: int = 0,
+    minute: int = 0,
+    second: int = 0,
+    *,
+    zone: tzinfo = UTC,
+    fold: int = 0,
+) -> int:
+    return int(datetime(year, month, day, hour, minute, second, tzinfo=zone, fold=fold).timestamp()) * SECOND
 
 
 T = utc(2026, 11, 22, 3, 0, 0)
@@ -62,6 +76,9 @@ LINES: list[tuple[str, bytes, Parsed]] = [
         b"[Sun Nov 22 03:00:00.123000 2026] [a:error] [pid 1:tid 2] m",
         Parsed(b"[a:error] [pid 1:tid 2] m", MILLI),
     ),
+    ("dovecot", b"Nov 22 03:00:00 auth: Info: m", Parsed(b"auth: Info: m", SYSLOG)),
+    ("dovecot", b"Nov 02 03:00:00 imap-login: m", Parsed(b"imap-login: m", Local(None, 11, 2, 3, 0, 0))),
+    ("dovecot", b"Nov 22 03:00:00 imap(a b)<7><x>: Info: m", Parsed(b"imap(a b)<7><x>: Info: m", SYSLOG)),
     ("exim", b"2026-11-22 03:00:00 login authenticator m", Parsed(b"login authenticator m", LOCAL)),
     ("exim", b"2026-11-22 03:00:00.123 [77] 1pABCD-0001-Aa m", Parsed(b"1pABCD-0001-Aa m", MILLI, None, 77)),
     ("exim", b"2026-11-22 03:00:00 +0000 [77] m", Parsed(b"m", T, None, 77)),
@@ -72,6 +89,10 @@ LINES: list[tuple[str, bytes, Parsed]] = [
     ("mysql", b"2026-11-22T03:00:00.123456Z 31 [Note] m", Parsed(b"31 [Note] m", T + 123_456)),
     ("mysql", b"2026-11-22  3:00:00 31 [Warning] m", Parsed(b"31 [Warning] m", LOCAL)),
     ("mysql", b"261122  3:00:00 [Warning] m", Parsed(b"[Warning] m", LOCAL)),
+    ("named", b"22-Nov-2026 03:00:00.123 security: info: m", Parsed(b"security: info: m", MILLI)),
+    ("named", b"2026-11-22T03:00:00.123 m", Parsed(b"m", MILLI)),
+    ("named", b"2026-11-22T03:00:00.123Z m", Parsed(b"m", T + 123_000)),
+    ("named", b"2026-11-22T04:00:00.123+01:00 m", Parsed(b"m", T + 123_000)),
     ("iso", b"2026-11-22 03:00:00.123 m", Parsed(b"m", MILLI)),
     ("iso", b"[2026-11-22 03:00:00.123][t][ERROR] m", Parsed(b"[t][ERROR] m", MILLI)),
     ("iso", b"[2026-11-22T03:00:00+00:00] m", Parsed(b"m", T)),
@@ -112,6 +133,7 @@ OTHERS: list[tuple[str, bytes]] = [
     ("syslog", b"1969-12-31T23:00:00Z h sshd[1]: m"),
     ("nginx-error", b"Nov 22 03:00:00 h nginx: m"),
     ("nginx-error", b"2026/99/22 03:00:00 [error] m"),
+    ("nginx-error", b"2026-11-22T03:00:00"),
     ("apache-error", b"[Sun Nov 22 03:00:00 2026 [error] m"),
     ("apache-error", b"[client 192.0.2.1] [x] [y] [Sun Nov 22"),
     ("access", b'192.0.2.1 - - [22/Foo/2026:03:00:00 +0000] "GET'),
@@ -122,6 +144,12 @@ OTHERS: list[tuple[str, bytes]] = [
     ("json", b'["time"]'),
     ("iso", b"22-Nov-2026 03:00:00 m"),
     ("vsftpd", b"[u] FAIL LOGIN"),
+    ("dovecot", b"Nov 22 03:00:00 host dovecot: auth: m"),
+    ("dovecot", b"Nov 22 03:00:00 host.example dovecot[1]: m"),
+    ("dovecot", b"Foo 22 03:00:00 auth: m"),
+    ("named", b"Nov 22 03:00:00 host named[1]: m"),
+    ("named", b"22-Foo-2026 03:00:00.123 m"),
+    ("named", b"32-Nov-2026 03:00:00.123 m"),
 ]
 
 
@@ -149,6 +177,30 @@ def test_lines_that_are_a_message_as_a_whole(name: str, line: bytes, stamp: int 
 @pytest.mark.parametrize(("name", "line"), OTHERS)
 def test_lines_of_another_format(name: str, line: bytes) -> None:
     assert MAKERS[name]().parse(line) is None
+
+
+def test_a_file_of_dovecots_own_and_one_of_syslog_are_told_apart() -> None:
+    """Whichever of its lines comes first: syslog takes "imap-login:" for a host."""
+    lines = {
+        b"Nov 22 03:00:00 imap-login: Info: m": b"imap-login: Info: m",
+        b"Nov 22 03:00:00 host dovecot: imap-login: m": b"imap-login: m",
+    }
+    for line, message in lines.items():
+        decoder = Decoder("x", ("dovecot", "syslog"), UTC)
+        seen: list[bytes] = []
+        for _ in range(2):
+            decoder.entries(Slice([line], 0), "", seen_by(seen), 0, T)
+        assert seen == [message, message]
+
+
+def seen_by(seen: list[bytes]) -> Callable[[bytes], list[int]]:
+    """Give what sifts nothing out, and keeps what it saw."""
+
+    def sift(message: bytes) -> list[int]:
+        seen.append(message)
+        return []
+
+    return sift
 
 
 def docker(log: str, stream: str = "stdout") -> bytes:

@@ -17,7 +17,7 @@ import pytest
 from banagent.core.filter import Filter
 from banagent.errors import JournalError
 from banagent.sources.batch import SLICE
-from banagent.sources.journal import LONGEST, Gap, Journal
+from banagent.sources.journal import LONGEST, NEWS, Gap, Journal
 from bed.journald import Journald, Writer, make_journal, service, session
 
 if TYPE_CHECKING:
@@ -326,6 +326,48 @@ def test_the_first_batches_say_when_all_was_read(tmp_path: Path, before: int) ->
     journal.close()
 
 
+@pytest.mark.parametrize("patience", [0.0, NEWS])
+def test_what_does_not_pass_is_told_once_in_a_while(
+    journald: Journald, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    """Each batch makes work: others' lines shall not, however many they are."""
+    monkeypatch.setattr("banagent.sources.journal.NEWS", patience)
+    journald.write("first")
+    journal = opened(journald.path)
+    found: list[list[bytes]] = []
+    read = asyncio.Event()
+
+    def sifting(message: bytes) -> Sequence[int]:
+        read.set()
+        return sift(message)
+
+    async def write() -> None:
+        for _ in range(3):
+            await read.wait()
+            read.clear()
+            await asyncio.to_thread(journald.write, "x")
+        await read.wait()
+        await asyncio.to_thread(journald.write, "F")
+
+    async def follow() -> str | None:
+        async for batch in journal.follow(sifting):
+            found.append([entry.message for entry, _ in batch.entries])
+            if batch.entries:
+                return batch.position
+        return None
+
+    async def both() -> str | None:
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            tasks.create_task(write())
+            following = tasks.create_task(follow())
+        return following.result()
+
+    position = asyncio.run(both())
+    journal.close()
+    assert found == ([[], [b"F"]] if patience else [[], [], [], [], [b"F"]])
+    assert position == entries(journald.path)[-1].position
+
+
 def test_a_piece_of_a_longer_line_is_marked_also_after_a_rotation(journald: Journald) -> None:
     journal = opened(journald.path)
     found: list[bool] = []
@@ -359,34 +401,6 @@ def test_a_position_that_is_none(tmp_path: Path) -> None:
     journal = opened(made(tmp_path / "j", [b"F1"]))
     assert journal.resume("nonsense", 7) == Gap(7, START)
     assert [entry.message for entry, _ in journal.read(sift).entries] == [b"F1"]
-    journal.close()
-
-
-# reading with care: each entry is named before it is looked at
-
-
-def test_entries_are_named_before_they_are_looked_at(tmp_path: Path) -> None:
-    path = made(tmp_path / "j", [b"F1", b"x2", None, b"F4", b"F5"])
-    everything = entries(path)
-    named: list[str] = []
-    looked: list[tuple[int, bytes]] = []
-
-    def before(position: str) -> bool:
-        named.append(position)
-        return position != everything[1].position
-
-    def sifting(message: bytes) -> Sequence[int]:
-        looked.append((len(named), message))
-        return sift(message)
-
-    journal = opened(path)
-    batch = journal.read(sifting, SLICE, before)
-    assert looked == [(1, b"F1"), (2, b"x2"), (5, b"F5")]
-    assert [entry for entry, _ in batch.entries] == [everything[0], everything[2]]
-    assert (batch.read, batch.damaged, batch.position) == (5, 0, everything[2].position)
-    assert [position for position in named if position in {entry.position for entry in everything}] == [
-        entry.position for entry in everything
-    ]
     journal.close()
 
 

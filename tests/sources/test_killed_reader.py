@@ -14,13 +14,13 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import banagent
 from banagent.sources import inotify
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 HERE: Final = Path(__file__).parent
 LINES: Final = 1_000_000
@@ -90,6 +90,7 @@ def test_a_million_lines_rotated_and_killed_fifty_times(tmp_path: Path) -> None:
     by_logrotate = shutil.which("logrotate") is not None and os.geteuid() == 0
     with talking("writing.py", str(log)) as service, talking("killed.py", str(log), str(done)) as reader:
         assert answer(service) == "ready"
+        wait_for(done, bool)  # before that it has no position to go on from
         kills = 0
         for _ in range(TIMES):
             ask(service, str(LINES // TIMES))
@@ -100,8 +101,8 @@ def test_a_million_lines_rotated_and_killed_fifty_times(tmp_path: Path) -> None:
             assert answer(reader) == "killed"
             kills += 1
             assert answer(service) == "done"
-        records = wait_for_all(done)
-    assert sum(record["count"] for record in records) == LINES
+        records = wait_for(done, lambda records: count(records) >= LINES)
+    assert count(records) == LINES
     following = 0
     for record in records:
         assert record["in order"]
@@ -111,14 +112,18 @@ def test_a_million_lines_rotated_and_killed_fifty_times(tmp_path: Path) -> None:
     assert kills == TIMES
 
 
-def wait_for_all(done: Path) -> list[dict[str, object]]:
-    """Wait until as many lines were read as there are, or more, and give the reader's records."""
+def count(records: list[dict[str, Any]]) -> int:
+    return sum(record["count"] for record in records)
+
+
+def wait_for(done: Path, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+    """Give the reader's records as soon as they are enough."""
     watch = inotify.Inotify()
     watch.add(str(done), inotify.MODIFY)
     try:
         while True:
-            records = [json.loads(line) for line in done.read_text().splitlines()]
-            if sum(record["count"] for record in records) >= LINES:
+            records = [json.loads(line) for line in done.read_text().split("\n")[:-1]]
+            if enough(records):
                 return records
             assert select.select([watch], [], [], PATIENCE)[0], f"{records[-1:]}: there comes no more"
             list(watch.read())

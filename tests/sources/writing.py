@@ -10,6 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 BLOCK = 4096
 
@@ -21,7 +25,7 @@ class Service:
         self._path = path
         self._log = self._open()
         self._busy = self._told = False
-        signal.signal(signal.SIGHUP, lambda *_: self._hup())
+        signal.signal(signal.SIGHUP, self._hup)
 
     def run(self) -> None:
         first = 0
@@ -29,7 +33,9 @@ class Service:
         for request in sys.stdin:
             count = int(request)
             self._busy = True
-            self._write(b"".join(b"Nov 22 03:00:00 host it[1]: %d\n" % number for number in range(first, first + count)))
+            self._write(
+                b"".join(b"Nov 22 03:00:00 host it[1]: %d\n" % number for number in range(first, first + count))
+            )
             self._busy = False
             if self._told:
                 self._reopen()
@@ -49,7 +55,7 @@ class Service:
             if told:
                 self._reopen()
 
-    def _hup(self) -> None:
+    def _hup(self, _signal: int, _frame: FrameType | None) -> None:
         self._told = True
         if not self._busy:
             self._reopen()

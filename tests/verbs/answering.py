@@ -43,6 +43,7 @@ def ban(address: str, **facts: Any) -> dict[str, Any]:
         "end": ahead(minutes=47, seconds=55.9),
         "bantime": 3600,
         "failures": 5,
+        "earlier": 0,
         "user": "root",
         "filter": "sshd",
         "pattern": "password",
@@ -57,6 +58,7 @@ def jail(name: str, **facts: Any) -> dict[str, Any]:
         "jail": name,
         "state": "active",
         "reason": None,
+        "counts": "failures",
         "filter": name,
         "ports": ["22"],
         "maxretry": 5,
@@ -77,6 +79,7 @@ def status(**facts: Any) -> dict[str, Any]:
         "dry_run": False,
         "read": ago(seconds=2),
         "bans": 4,
+        "allowed": 0,
         "failures": 1204,
         "decided": 51,
         "attention": [],
@@ -98,6 +101,7 @@ class Answering:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.replies: dict[str, Mapping[str, Any] | Error] = {}
         self.bans: list[dict[str, Any]] = []
+        self.allowed: list[dict[str, Any]] = []
         self.portion = 250
         self.refuse: tuple[str, str, Error] | None = None  # a method, an address that it does not take, what it says
         self.faults: list[tuple[str, Exception]] = []
@@ -150,6 +154,8 @@ class Answering:
                 raise self.refuse[2]
             if method == "Events":
                 return await self.events.reply(call)
+            if method == "Allowed":
+                return portions("allowed", self.allowed if reply is None else reply["allowed"], self.portion)
             if method in ("List", "History"):
                 return portions("bans", self._matching(call) if reply is None else reply["bans"], self.portion)
             return self._own(method, call) if reply is None else reply
@@ -180,6 +186,19 @@ class Answering:
             new = [text for text in given["addresses"] if (text, name) not in standing]
             self.bans += [ban(text, jail=name, comment=given["comment"]) for text in new]
             return {"banned": len(new)}
+        if method == "Allow":
+            now = ago(seconds=0)
+            end = None if given["duration"] is None else ahead(seconds=given["duration"])
+            self.allowed += [
+                {"address": text, "start": now, "end": end, "comment": given["comment"]} for text in given["addresses"]
+            ]
+            return {"allowed": len(given["addresses"]), "lifted": 1}
+        if method == "Disallow":
+            named = [item for item in self.allowed if given["all"] or item["address"] in given["addresses"]]
+            self.allowed = [item for item in self.allowed if item not in named]
+            return {"disallowed": len(named)}
+        if method == "Reset":
+            return {"failures": 2, "bans": 1, "lifted": 3 if given["unban"] else 0}
         if method in ("Unban", "Off"):
             everything = method == "Off" or given["all"]
             lifted = [
@@ -195,6 +214,8 @@ class Answering:
             return {"lifted": len(lifted)}
         if method == "On":
             return {}
+        if method == "Resume":
+            return {"withheld": 12}
         if method == "Reload":
             return {"jails": ["sshd"]}
         raise AssertionError(f"no answer to {method}")

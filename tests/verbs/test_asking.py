@@ -26,7 +26,9 @@ def why(**facts: Any) -> dict[str, Any]:
         "address": "192.0.2.1",
         "bans": [],
         "entries": [],
-        "counts": [{"jail": "sshd", "failures": 0, "maxretry": 5, "findtime": 3600, "ignored": None}],
+        "counts": [
+            {"jail": "sshd", "counts": "failures", "failures": 0, "maxretry": 5, "findtime": 3600, "ignored": None}
+        ],
     } | facts
 
 
@@ -147,6 +149,14 @@ def test_status_in_json(agent: Answering, prompt: Prompt) -> None:
     pretty = prompt("status", "--pretty")
     assert pretty.json == reply
     assert pretty.out.splitlines()[1].startswith('  "')
+
+
+def test_status_of_a_jail_that_counts_bans(agent: Answering, prompt: Prompt) -> None:
+    agent.bans = [ban("192.0.2.1", jail="recidive")]
+    agent.replies["Jails"] = {"jails": [jail("recidive", counts="bans", ports=None, findtime=3 * 86400, failures=2)]}
+    lines = prompt("status", "recidive").out.splitlines()
+    assert lines[0] == "recidive bans for 1h on all ports after 5 bans in 3d."
+    assert lines[1].startswith("2 bans in that time of those who are not banned, ")
 
 
 def test_status_of_a_jail(agent: Answering, prompt: Prompt) -> None:
@@ -327,12 +337,33 @@ def test_why_of_one_who_is_banned(agent: Answering, prompt: Prompt) -> None:
     assert "\x1b" not in said.out
 
 
+def test_why_of_a_repeater(agent: Answering, prompt: Prompt) -> None:
+    reply = why(bans=[ban("192.0.2.1", earlier=2), ban("192.0.2.1", jail="recidive", filter="bans", pattern="sshd")])
+    reply["counts"].append({**reply["counts"][0], "jail": "recidive", "counts": "bans", "findtime": 3 * 86400})
+    agent.replies["Why"] = reply
+    lines = prompt("why", "192.0.2.1").out.splitlines()
+    assert "It takes longer than a first ban: 2 bans came before it." in lines
+    assert "5 bans by other jails, the last by sshd." in lines
+    assert "The rule: 5 bans in 3d." in lines
+
+
 @pytest.mark.parametrize(
     ("count", "line", "state"),
     [
         ({"failures": 3}, "sshd: 3 of 5 failures in 1h that lead to a ban.", 0),
         ({"ignored": "192.0.2.0/24"}, "sshd does not count its failures, by the rule: 192.0.2.0/24.", 0),
+        ({"failures": 3, "counts": "bans", "findtime": 3 * 86400}, "sshd: 3 of 5 bans in 3d that lead to a ban.", 0),
         ({"failures": 0}, "It was never seen.", 1),
+        (
+            {"guarded": ["carol", "root"]},
+            "sshd: carol and root logged in from there lately, and may fail more often.",
+            1,
+        ),
+        (
+            {"networks": [{"network": "192.0.2.0/24", "addresses": 7, "limit": 20}]},
+            "sshd: 7 addresses of 192.0.2.0/24 failed; at 20 it is banned as a whole.",
+            1,
+        ),
     ],
 )
 def test_why_of_one_who_is_not(agent: Answering, prompt: Prompt, count: dict[str, Any], line: str, state: int) -> None:
@@ -343,6 +374,35 @@ def test_why_of_one_who_is_not(agent: Answering, prompt: Prompt, count: dict[str
     assert said.status == state
     assert said.out.splitlines()[0] == "192.0.2.1 is not banned."
     assert line in said.out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        (
+            {"address": "192.0.2.0/24", "failures": 20},
+            "20 addresses of it failed, few times each: it is banned as a whole.",
+        ),
+        ({"failures": 1}, "Many addresses of its network failed, which can't be banned as a whole."),
+    ],
+)
+def test_why_of_a_ban_for_neighbours(agent: Answering, prompt: Prompt, facts: dict[str, Any], line: str) -> None:
+    agent.replies["Why"] = why(bans=[ban("192.0.2.1", pattern="many-addresses") | facts])
+    assert line in prompt("why", "192.0.2.1").out.splitlines()
+
+
+def test_status_of_a_jail_that_has_tripped(agent: Answering, prompt: Prompt) -> None:
+    reason = "101 bans in a minute: nobody is banned any more"
+    tripped = jail("sshd", state="tripped", reason=reason, networks=20)
+    trouble = {"subject": "jail sshd", "text": f"{reason}; if that is right, then banagent resume sshd"}
+    agent.replies["Status"] = status(jails=[tripped], attention=[trouble | {"since": ago(hours=1)}])
+    said = prompt("status").out
+    assert said.startswith("ATTENTION  jail sshd: 101 bans in a minute")
+    assert said.count("ATTENTION") == 1
+    agent.replies["Jails"] = {"jails": [tripped]}
+    said = " ".join(prompt("status", "sshd").out.split())
+    assert said.startswith("ATTENTION sshd is tripped: 101 bans in a minute")
+    assert "A network of which 20 addresses fail in that time is banned as a whole." in said
 
 
 def test_why_of_a_ban_that_is_over(agent: Answering, prompt: Prompt) -> None:

@@ -115,6 +115,9 @@ OFFERED = [
     ("banagent completion f", {"fish", "filters"}),
     ("banagent check --config a-", {"a-file"}),
     ("banagent ban --for ", set[str]()),
+    ("banagent test --filter ssh", {"sshd", "ssh-root"}),
+    ("banagent test --mode a", {"aggressive"}),
+    ("banagent test a-", {"a-file"}),
     ("banagent no-such-verb ", set[str]()),
 ]
 
@@ -152,7 +155,13 @@ def test_each_option(complete: Callable[[str, str], set[str]], verb: str) -> Non
     assert complete("bash", f"banagent {verb} -") == options
 
 
-@pytest.mark.parametrize("what", ["jails", "addresses", "filters"])
+def test_filters_need_no_agent(prompt: Prompt) -> None:
+    said = prompt("completion", "filters")
+    assert (said.status, said.err) == (0, "")
+    assert {"sshd", "postfix"} < set(said.out.split())
+
+
+@pytest.mark.parametrize("what", ["jails", "addresses"])
 def test_silent_without_an_agent(prompt: Prompt, what: str) -> None:
     assert prompt("completion", what) == (1, "", "")
 

@@ -98,7 +98,31 @@ def scene(agent: Answering) -> Answering:
                 }
                 for number in (0, 1)
             ],
-            "counts": [{"jail": "sshd", "failures": 0, "maxretry": 5, "findtime": 3600, "ignored": None}],
+            "counts": [
+                {"jail": "sshd", "counts": "failures", "failures": 0, "maxretry": 5, "findtime": 3600, "ignored": None}
+            ],
+        },
+        "Allowed": {
+            "allowed": [
+                {
+                    "address": ATTACKER,
+                    "start": ago(seconds=0),
+                    "end": ahead(hours=7, minutes=59, seconds=30),
+                    "comment": "Ada, hotel",
+                }
+            ]
+        },
+        "Disallow": {"disallowed": 1},
+        "Get": {
+            "settings": [
+                {"key": "jails.sshd.maxretry", "value": "5", "file": None, "line": None, "replaces": None},
+            ]
+        },
+        "Set": {
+            "settings": [
+                {"key": "jails.sshd.maxretry", "value": "8", "file": "banagent set", "line": 2, "replaces": None},
+            ],
+            "written": "[jails.sshd]\nmaxretry = 8\n",
         },
         "GetConfig": {
             "settings": [

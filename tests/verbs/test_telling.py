@@ -119,6 +119,17 @@ def test_switches(agent: Answering, prompt: Prompt) -> None:
     assert prompt("reload") == (0, "reloaded; jails: sshd\n", "")
 
 
+def test_resume(agent: Answering, prompt: Prompt) -> None:
+    assert prompt("resume", "sshd") == (0, "sshd bans again; it held 12 bans back\n", "")
+    assert agent.asked("Resume") == [{"jail": "sshd"}]
+    agent.replies["Resume"] = {"withheld": None}
+    assert prompt("resume", "sshd") == (1, "sshd had not stopped\n", "")
+    agent.replies["Resume"] = Error("NoSuchJail", jail="shsd", known=["sshd"])
+    said = prompt("resume", "shsd")
+    assert (said.status, said.out) == (1, "")
+    assert "did you mean sshd?" in said.err
+
+
 def test_reload_with_mistakes(agent: Answering, prompt: Prompt) -> None:
     mistakes = [
         {"file": "a.toml", "line": 3, "key": "jails.sshd.maxretry", "value": '"\x1b"', "text": "must be a number"},
@@ -275,6 +286,7 @@ ASKING: list[tuple[str, ...]] = [
     ("unban", "--all"),
     ("off",),
     ("on",),
+    ("resume", "sshd"),
     ("reload",),
 ]
 
@@ -297,7 +309,7 @@ def test_no_such_jail(prompt: Prompt, words: tuple[str, ...]) -> None:
 def test_not_permitted(agent: Answering, prompt: Prompt, words: tuple[str, ...]) -> None:
     for method in ("Status", "Jails", "List", "History", "Events", "Why", "GetConfig", "Ban", "Unban", "Off", "On"):
         agent.replies[method] = Error("NotPermitted", uid=1000, method=f"org.banagent.{method}")
-    agent.replies["Reload"] = agent.replies["On"]
+    agent.replies["Reload"] = agent.replies["Resume"] = agent.replies["On"]
     said = prompt(*words)
     assert (said.status, said.out) == (4, "")
     assert "uid 1000 may not call" in said.err

@@ -16,11 +16,14 @@ from banagent.config.table import suggest
 from banagent.config.toml import is_list, notation
 from banagent.core import duration
 from banagent.core.address import Network, parse_address, parse_network
+from banagent.core.formula import Formula
+from banagent.core.growth import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+FILE: Final = "file:"  # before the path of a file with addresses and networks
 MANUAL: Final = "manual"  # see banagent.enforce
 NAME_IS: Final = "must begin with a small letter, then at most 63 of a-z, 0-9, _ and -"
 PORTS_ARE: Final = 'a list such as ["ssh", 2222, "8000-8100"], or "all"'
@@ -28,7 +31,9 @@ _PORT_IS: Final = 'must be a number from 1 to 65535, a range such as "8000-8100"
 _RANGE: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _SERVICE: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._+-]{1,64}")
 _USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
+_ACCOUNT: Final = re.compile(r"@?[^@\s:,\\\x00-\x1f\x7f][^\s:\x00-\x1f\x7f]{0,255}")  # such as EXAMPLE\carol, too
 LAST_UID: Final = 2**32 - 2
+_LARGEST: Final = 1e9  # factor; in seconds, 30 years
 _LONGEST_NETWORK: Final = 60  # characters: eight groups, four of them with dots, and a prefix length
 _UNIT: Final = re.compile(r"[A-Za-z0-9:_.\\@*?\[\]!-]*(?:\.[a-z]+|\*)")
 
@@ -103,12 +108,60 @@ def seconds(value: object) -> int | None:
     return parsed
 
 
+def days(value: object) -> int | None:
+    """Give a duration of at least a day; None is for ever."""
+    parsed = seconds(value)
+    if parsed is not None and parsed < duration.DAY:
+        raise ValueError("must be at least a day: entries that come late are judged by the bans of their time")
+    return parsed
+
+
 def finite_seconds(value: object) -> int:
     """Give a duration of at least a second that has an end."""
     parsed = seconds(value)
     if parsed is None:
         raise ValueError("must have an end: failures are kept in mind for so long")
     return parsed
+
+
+def any_seconds(value: object) -> int:
+    """Give a duration that may be 0 and has an end."""
+    if not isinstance(value, str | int | float):
+        raise ValueError(duration.FORMS)
+    parsed = duration.parse(value)
+    if parsed is None:
+        raise ValueError(duration.FORMS)
+    return parsed
+
+
+def formula(value: object) -> Formula:
+    """Give a formula over ban.Time, ban.Count and banFactor."""
+    return Formula(text(value))
+
+
+def factor(value: object) -> float:
+    """Give a number above 0, which may be written as an expression of numbers."""
+    if isinstance(value, str):
+        try:
+            value = Formula(value).constant()
+        except ArithmeticError as error:
+            raise ValueError(f"can't be computed: {error}") from None
+    return _above_0(value)
+
+
+def multipliers(value: object) -> tuple[float, ...]:
+    """Give a list of numbers above 0, which may be written as text with blanks between them."""
+    if isinstance(value, str):
+        value = [Formula(word).constant() for word in value.split()]
+    if not is_list(value) or not 0 < len(value) <= MOST:
+        raise ValueError('must be a list of numbers such as [1, 2, 4, 8], or "1 2 4 8"')
+    return tuple(map(_above_0, value))
+
+
+def _above_0(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LARGEST:
+        raise ValueError(f"must be a number above 0 and below {_LARGEST:.0g}")
+    return value
 
 
 def network(value: object) -> Network:
@@ -118,6 +171,20 @@ def network(value: object) -> Network:
     if _SERVICE.fullmatch(value):
         raise ValueError("is a host name, and names are never looked up; write its addresses instead")
     return parse_network(value)
+
+
+def ignored(value: object) -> Network | str:
+    """Give an address or a network, or of `file:PATH` the path."""
+    if isinstance(value, str) and value.startswith(FILE):
+        return plain_path(value.removeprefix(FILE))
+    return network(value)
+
+
+def plain_path(value: str) -> str:
+    """Give an absolute path, without wildcards."""
+    if not value.startswith("/") or "\0" in value or set(value) & set("*?["):
+        raise ValueError(f'must name a file by its absolute path without wildcards, as in "{FILE}/etc/banagent/office"')
+    return value
 
 
 def address(value: object) -> str:
@@ -167,6 +234,13 @@ def user(value: object) -> int | str:
             return value
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LAST_UID:
         raise ValueError(f"must be the name of a user, or a number from 0 to {LAST_UID}")
+    return value
+
+
+def account(value: object) -> str:
+    """Give the name of a user, or with an @ before it that of a group."""
+    if not isinstance(value, str) or not _ACCOUNT.fullmatch(value):
+        raise ValueError('must be the name of a user, or "@" and the name of a group')
     return value
 
 

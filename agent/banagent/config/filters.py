@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Filter files: their keys, and what a pattern must be to be let near lines that enemies write."""
+"""Filter files: their keys, and how a file and those that it extends make a filter."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Final, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from re2 import _re2
-
-from banagent.config import checks
+from banagent.config import checks, patterns
+from banagent.config.patterns import Context, Pattern
 from banagent.config.table import Key, Values, read_table
-from banagent.config.toml import is_list, is_table, notation
+from banagent.config.toml import dotted, is_list, is_table, notation
 from banagent.core.filter import (
     FORMATS as FORMAT_NAMES,
 )
@@ -25,28 +25,18 @@ from banagent.core.filter import (
     Ignoreregex,
     Sample,
     Sequence,
-    expand,
-    options,
 )
-from banagent.errors import ConfigError
+from banagent.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from banagent.config.table import Keys, Problem
-    from banagent.config.toml import Document, KeyPath
+    from banagent.config.toml import Document
 
-# Of a compiled pattern. An enemy can make RE2 take each step for each byte: on the longest text that is matched, 16 KB,
-# 2000 steps took 50 ms. A pattern with three times .{1,256} has 1600.
-MAX_STEPS: Final = 2000
-MAX_LENGTH: Final = 10_000  # characters of a pattern, pieces in place
 LONGEST_PATH: Final = 200  # characters of a JSON field's path
 _FIELD_NAME: Final = re.compile(r"_[A-Z][A-Z0-9_]{0,62}")
 _PIECE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_PIECE: Final = re.compile(r"(?<!\?P)<([A-Za-z_][A-Za-z0-9_]*)>")  # "(?P<user>" is a group
-_LOOK_AROUND: Final = ("(?=", "(?!", "(?<=", "(?<!", "(?<")
-_GROUPS: Final = {b"address", b"user", b"session", b"count"}
-_WHY: Final = "RE2 can't do: its time would not be bounded, and enemies write these lines"
 
 
 def _piece_name(value: object) -> str:
@@ -148,12 +138,19 @@ ONCE: Final = Key(
     type="true or false",
     help="however often it matches in a session, it tells of one attempt",
 )
+FORGEABLE: Final = Key(
+    name="forgeable",
+    default=False,
+    check=checks.boolean,
+    type="true or false",
+    help="whether a peer can make up the address that is logged",
+)
 FAILREGEX: Final[Key[tuple[Values, ...]]] = Key(
     name="failregex",
     default=(),
     type="[[failregex]] tables",
     help="the patterns that recognise failures",
-    keys=(NAME, REGEX, JSON, MODE, WEIGHT, ONCE, SAMPLES),
+    keys=(NAME, REGEX, JSON, MODE, WEIGHT, ONCE, FORGEABLE, SAMPLES),
     many=True,
     least=1,
     required=True,
@@ -171,6 +168,14 @@ LINK: Final[Key[tuple[Values, ...]]] = Key(
     default=(),
     type="[[link]] tables",
     help="patterns of lines that are no failures, but tell the address or the user of a session",
+    keys=(NAME, REGEX, JSON, SAMPLES),
+    many=True,
+)
+SUCCESS: Final[Key[tuple[Values, ...]]] = Key(
+    name="success",
+    default=(),
+    type="[[success]] tables",
+    help="patterns of lines that tell who has logged in, and from where",
     keys=(NAME, REGEX, JSON, SAMPLES),
     many=True,
 )
@@ -296,13 +301,6 @@ PROVENANCE: Final = Key(
     type=f"one of {', '.join(PROVENANCES)}",
     help="what the patterns were checked against",
 )
-FORGEABLE: Final = Key(
-    name="forgeable",
-    default=False,
-    check=checks.boolean,
-    type="true or false",
-    help="whether a peer can make up the address that is logged",
-)
 SESSION: Final[Key[str | None]] = Key(
     name="session",
     default=None,
@@ -315,10 +313,18 @@ PIECES: Final = Key(
     default=Values({}),
     check=checks.text,
     type="a table of texts",
-    help="parts of this file's patterns, written <NAME> there",
+    help="parts of the patterns, written <NAME> there",
     names=_piece_name,
 )
+EXTENDS: Final = Key(
+    name="extends",
+    default="",
+    check=checks.name,
+    type="a filter's name",
+    help="the filter that this file adds to; its own name is the one that it takes the place of",
+)
 FILE: Final[Keys] = (
+    EXTENDS,
     DESCRIPTION,
     UNITS,
     UIDS,
@@ -336,25 +342,49 @@ FILE: Final[Keys] = (
     PIECES,
     FAILREGEX,
     LINK,
+    SUCCESS,
     IGNOREREGEX,
     NOMATCH,
     SEQUENCE,
-    Key(name="extends", default=None, since="later", help="the filter whose patterns this one adds to"),
 )
 
 
-def build(name: str, document: Document) -> Filter:
-    """Make the filter of a file. Raises ConfigError with all that is wrong in it."""
-    problems: list[Problem] = []
-    values = read_table(document.data, FILE, (), problems)
-    pieces = {piece: text for piece, text in values[PIECES].items() if isinstance(text, str)}
-    patterns = _Patterns(pieces, linked="link" in document.data, by_id=document.data.get("session") == "id")
-    for kind in _KINDS:
-        for index, table in enumerate(_tables(document.data, kind)):
-            problems.extend(patterns.read(kind, index, table))
-    problems.extend(_contradictions(document.data, values))
-    if problems:
-        raise ConfigError(document.mistakes(problems))
+# what a file may leave to the one that it extends
+_PART: Final = tuple(replace(key, required=False) for key in FILE)
+_KINDS: Final = ("failregex", "link", "success", "ignoreregex")
+
+
+class _Part(NamedTuple):
+    """One of the files that make a filter."""
+
+    document: Document
+    values: Values
+    context: Context  # with those that it extends
+    problems: list[Problem]
+
+    def tables(self, kind: str) -> Iterator[Mapping[str, object]]:
+        """Give an array of tables as far as it is one; what is no table in it as an empty one, so that indexes hold."""
+        array = self.document.data.get(kind)
+        for item in array if is_list(array) else ():
+            yield item if is_table(item) else {}
+
+
+def build(name: str, document: Document, bases: Iterable[Document] = (), *, probed: bool = False) -> Filter:
+    """Make the filter of a file and of `bases`, those that it extends, the nearest first.
+
+    With `probed` the time of its patterns is measured. Raises ConfigError with all that is wrong.
+    """
+    parts = _parts((*reversed([*bases]), document), probed=probed)
+    values = parts[-1].values
+    for part in reversed(parts[:-1]):
+        values = values.over(part.values)
+    found = _read_patterns(parts)
+    own = parts[-1]
+    missing = (key for key in FILE if key.required and not _having(parts, key.name))
+    own.problems.extend(((), f"{key.name} is missing: {key.help}") for key in missing)
+    _find_contradictions(parts, values)
+    if mistakes := tuple(mistake for part in parts for mistake in part.document.mistakes(part.problems)):
+        raise ConfigError(mistakes)
     return Filter(
         name=name,
         file=document.file,
@@ -375,33 +405,29 @@ def build(name: str, document: Document) -> Filter:
         failregexes=tuple(
             Failregex(
                 name=item[NAME],
-                regex=patterns.regex("failregex", index),
-                json=patterns.json("failregex", index),
+                regex=pattern.regex,
+                json=pattern.json,
                 mode=item[MODE],
                 weight=item[WEIGHT],
                 once=item[ONCE],
-                samples=_samples(document, item[SAMPLES], ("failregex", index, "samples")),
+                forgeable=item[FORGEABLE],
+                samples=_samples(item[SAMPLES]),
             )
-            for index, item in enumerate(values[FAILREGEX])
+            for item, pattern in zip(_all(parts, FAILREGEX), found["failregex"], strict=True)
         ),
         links=tuple(
-            Failregex(
-                name=item[NAME],
-                regex=patterns.regex("link", index),
-                json=patterns.json("link", index),
-                samples=_samples(document, item[SAMPLES], ("link", index, "samples")),
-            )
-            for index, item in enumerate(values[LINK])
+            Failregex(name=item[NAME], regex=pattern.regex, json=pattern.json, samples=_samples(item[SAMPLES]))
+            for item, pattern in zip(_all(parts, LINK), found["link"], strict=True)
+        ),
+        successes=tuple(
+            Failregex(name=item[NAME], regex=pattern.regex, json=pattern.json, samples=_samples(item[SAMPLES]))
+            for item, pattern in zip(_all(parts, SUCCESS), found["success"], strict=True)
         ),
         ignoreregexes=tuple(
-            Ignoreregex(
-                regex=patterns.regex("ignoreregex", index),
-                json=patterns.json("ignoreregex", index),
-                samples=_samples(document, item[IGNORED], ("ignoreregex", index, "samples")),
-            )
-            for index, item in enumerate(values[IGNOREREGEX])
+            Ignoreregex(regex=pattern.regex, json=pattern.json, samples=_samples(item[IGNORED]))
+            for item, pattern in zip(_all(parts, IGNOREREGEX), found["ignoreregex"], strict=True)
         ),
-        nomatch=_samples(document, values[NOMATCH], ("nomatch",)),
+        nomatch=_samples(_all(parts, NOMATCH)),
         sequences=tuple(
             Sequence(
                 lines=item[LINES],
@@ -409,186 +435,173 @@ def build(name: str, document: Document) -> Filter:
                 address=item[ADDRESS],
                 user=item[USER],
                 source=item[FROM],
-                at=document.line(("sequence", index, "lines")),
             )
-            for index, item in enumerate(values[SEQUENCE])
+            for item in _all(parts, SEQUENCE)
         ),
     )
 
 
-_KINDS: Final = ("failregex", "link", "ignoreregex")
+def build_patterns(
+    failregexes: Iterable[str], ignoreregexes: Iterable[str]
+) -> tuple[tuple[Failregex, ...], tuple[Ignoreregex, ...]]:
+    """Make patterns that stand in no file; the first is called `failregex-1`. Raises ConfigError with all mistakes."""
+    mistakes: list[Mistake] = []
+
+    def read(kind: str, regexes: Iterable[str]) -> list[str]:
+        found: list[str] = []
+        for regex in regexes:
+            pattern, problems = patterns.read(kind, {"regex": regex}, Context({}, probed=True))
+            told = [text for _, text in problems] if regex else ["must not be empty"]
+            mistakes.extend(Mistake("", 0, f"--{kind}", notation(regex), text) for text in told)
+            found.append(pattern.regex)
+        return found
+
+    failing, ignored = read("failregex", failregexes), read("ignoreregex", ignoreregexes)
+    if mistakes:
+        raise ConfigError(tuple(mistakes))
+    return (
+        tuple(Failregex(name=f"failregex-{number}", regex=regex) for number, regex in enumerate(failing, 1)),
+        tuple(Ignoreregex(regex=regex) for regex in ignored),
+    )
 
 
-class _Patterns:
-    """The patterns of a file, pieces in place."""
+def _parts(documents: Iterable[Document], *, probed: bool) -> list[_Part]:
+    """Read files, each of which extends the one before."""
+    parts: list[_Part] = []
+    context = Context({}, probed=probed)
+    for document in documents:
+        problems: list[Problem] = []
+        values = read_table(document.data, _PART, (), problems)
+        pieces = {piece: text for piece, text in values[PIECES].items() if isinstance(text, str)}
+        context = Context(
+            {**context.pieces, **pieces},
+            linked=context.linked or "link" in document.data,
+            by_id=document.data.get("session", "id" if context.by_id else None) == "id",
+            probed=probed,
+        )
+        parts.append(_Part(document, values, context, problems))
+    return parts
 
-    def __init__(self, pieces: Mapping[str, str], *, linked: bool, by_id: bool) -> None:
-        self._pieces = pieces
-        self._linked = linked  # another line of the session may tell the address
-        self._by_id = by_id  # what tells that lines are of one session is captured
-        self._regexes: dict[tuple[str, int], str] = {}
-        self._json: dict[tuple[str, int], dict[str, str]] = {}
 
-    def regex(self, kind: str, index: int) -> str:
-        """Give the pattern of a table; empty if it is about JSON."""
-        return self._regexes.get((kind, index), "")
+def _all(parts: Iterable[_Part], key: Key[tuple[Values, ...]]) -> tuple[Values, ...]:
+    return tuple(item for part in parts for item in part.values[key])
 
-    def json(self, kind: str, index: int) -> dict[str, str]:
-        """Give the patterns of a table that is about JSON, by path."""
-        return self._json.get((kind, index), {})
 
-    def read(self, kind: str, index: int, table: Mapping[str, object]) -> Iterator[Problem]:
-        """Take in a [[failregex]], [[link]] or [[ignoreregex]]; give what is wrong with its patterns."""
-        regex, rules = table.get("regex"), table.get("json")
-        if (regex is None) == (rules is None):
-            yield (kind, index), "needs either regex or json"
+def _having(parts: Iterable[_Part], key: str) -> list[_Part]:
+    """Give the files that have a key; the last of them has the last word."""
+    return [part for part in parts if key in part.document.data]
+
+
+# --- patterns ---
+
+
+def _read_patterns(parts: list[_Part]) -> dict[str, list[Pattern]]:
+    """Read the patterns of all files; what is wrong with them is added to the problems of the file that makes it so."""
+    found: dict[str, list[Pattern]] = {kind: [] for kind in _KINDS}
+    context = parts[-1].context
+    broken: dict[tuple[str, ...], list[str]] = {}  # by what broke it: a key's path in the last file that has it
+    for part in parts:
+        for kind in _KINDS:
+            for index, table in enumerate(part.tables(kind)):
+                pattern, problems = patterns.read(kind, table, context)
+                found[kind].append(pattern)
+                if problems and (culprit := _culprit(kind, table, part, context)):
+                    broken.setdefault(culprit, []).append(_told(part.document, kind, index, problems[0]))
+                else:
+                    part.problems.extend(((kind, index, *path), text) for path, text in problems)
+    for culprit, texts in broken.items():
+        more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+        _having_at(parts, culprit).problems.append((culprit, f"breaks{more} {texts[0]}"))
+    return found
+
+
+def _told(document: Document, kind: str, index: int, problem: Problem) -> str:
+    path, text = problem
+    at = (kind, index, *path)
+    return f"{dotted(at)} of {document.file}, line {document.line(at)}: {text}"
+
+
+def _culprit(kind: str, table: Mapping[str, object], part: _Part, context: Context) -> tuple[str, ...] | None:
+    """Give which key of a file that extends `part` breaks a pattern of it; None: it is wrong by itself."""
+    own = part.context
+    if context == own or patterns.read(kind, table, own)[1]:
+        return None
+    changed = [name for name, text in own.pieces.items() if context.pieces[name] != text]
+    for name in changed:
+        without = context._replace(pieces={**context.pieces, name: own.pieces[name]})
+        if not patterns.read(kind, table, without)[1]:
+            return "pieces", name
+    return ("session",) if context.by_id != own.by_id or not changed else ("pieces", changed[0])
+
+
+def _having_at(parts: list[_Part], path: tuple[str, ...]) -> _Part:
+    """Give the last file that has a key, or one in a table."""
+    key, *inner = path
+    saying = [part for part in _having(parts, key) if not inner or _names(part.document.data[key], inner[0])]
+    return saying[-1]
+
+
+def _names(table: object, name: str) -> bool:
+    return is_table(table) and name in table
+
+
+# --- what is right alone and wrong together ---
+
+
+def _find_contradictions(parts: list[_Part], values: Values) -> None:
+    own = parts[-1].problems
+    if not any(_having(parts, key) for key in ("units", "identifiers", "slices", "containers", "fields", "logpath")):
+        own.append(((), "names no source of entries: give units and identifiers, or logpath"))
+    ports = _having(parts, "ports")
+    if not ports or ports[-1].document.data["ports"] == "all":
+        _find_open_ports(parts, values, ports)
+    if not _having(parts, "session"):
+        _find_sessions(parts)
+    if values[FORGEABLE] and (telling := _having(parts, "success")):
+        text = "can't be believed where addresses can be made up, as forgeable says: it makes a jail milder"
+        telling[-1].problems.append((("success",), text))
+
+
+def _find_open_ports(parts: list[_Part], values: Values, ports: list[_Part]) -> None:
+    """Find who could be cut off from all services."""
+    forger = "who can make up an address could else cut it off from all services"
+    for key, is_so, why in (
+        ("forgeable", values[FORGEABLE], forger),
+        ("uids", values[UIDS] != (0,), "who takes over a program that is not root's could else cut off anybody"),
+    ):
+        if is_so:
+            saying = _having(parts, key)[-1]
+            if ports and parts.index(ports[-1]) > parts.index(saying):
+                ports[-1].problems.append((("ports",), f"must name the service's ports: {why}"))
+            else:
+                saying.problems.append(((key,), f"needs ports: {why}"))
             return
-        if isinstance(regex, str) and regex:
-            try:
-                text = self._regexes[kind, index] = whole(regex, self._pieces)
-                self._check_groups(kind, [_groups(text)])
-            except ValueError as error:
-                yield (kind, index, "regex"), str(error)
-        if is_table(rules) and not rules:
-            yield (kind, index, "json"), "must not be empty: it would match each object"
-        elif is_table(rules):
-            found = self._json[kind, index] = {}
-            for path, part in rules.items():
-                try:
-                    if isinstance(part, str) and part:
-                        found[path] = whole(part, self._pieces, line=False)
-                except ValueError as error:
-                    yield (kind, index, "json", path), str(error)
-            try:
-                self._check_groups(kind, [_groups(part) for part in found.values()])
-            except ValueError as error:
-                yield (kind, index, "json"), str(error)
-
-    def _check_groups(self, kind: str, parts: list[list[str]]) -> None:
-        """Check what a pattern, or the parts of one, capture. Raises ValueError."""
-        names = [name for part in parts for name in part]
-        if kind == "failregex" and "address" not in names and not self._linked:
-            raise ValueError("has no <HOST>, so it can't tell whom to ban, and no [[link]] tells it either")
-        needs_id = self._by_id and (kind == "link" or (kind == "failregex" and "address" not in names))
-        if needs_id and "session" not in names:
-            raise ValueError('has no (?P<session>…), which tells its session, as the file says session = "id"')
-        if kind == "link" and not {"address", "user"} & set(names):
-            raise ValueError("has neither <HOST> nor (?P<user>…): it links nothing")
-        if len(names) > len(set(names)):
-            raise ValueError("captures the same twice: <HOST> and each group may stand once")
+    for part in parts:
+        for index, table in enumerate(part.tables("failregex")):
+            if table.get("forgeable") is True:
+                part.problems.append((("failregex", index, "forgeable"), f"needs ports: {forger}"))
 
 
-def _groups(text: str) -> list[str]:
-    """Give the names of what a pattern captures."""
-    return [name.decode() for name, _ in _re2.RE2(text.encode(), options()).NamedCapturingGroups()]
+def _find_sessions(parts: list[_Part]) -> None:
+    """Find what has a meaning in sessions only."""
+    names: Counter[str] = Counter()
+    for part in parts:
+        if "link" in part.document.data:
+            part.problems.append((("link",), "needs session: what tells that lines belong together"))
+        for index, table in enumerate(part.tables("failregex")):
+            if table.get("once") is True:
+                text = "has no meaning without session at the top of the file"
+                part.problems.append((("failregex", index, "once"), text))
+            name = table.get("name")
+            if isinstance(name, str):
+                if names[name]:
+                    text = "is taken by another pattern; patterns may share a name only if session is set"
+                    part.problems.append((("failregex", index, "name"), text))
+                names[name] += 1
 
 
-def whole(regex: str, pieces: Mapping[str, str], *, line: bool = True) -> str:
-    """Put the pieces into a pattern and check it.
-
-    The pattern of a line can then match at its beginning only, whatever stands behind its ^; without `line` it is one
-    of a JSON field, which is matched whole. Raises ValueError.
-    """
-    if _length(regex, pieces) > MAX_LENGTH:
-        raise ValueError(
-            f"is longer than {MAX_LENGTH} characters with its pieces in place, or they contain one another"
-        )
-    text = expand(regex, pieces)
-    if line and not text.startswith("^"):
-        raise ValueError("must begin with ^ (flags come behind it): else an enemy can place a failure in his own text")
-    pattern = _compile(text, regex)
-    if line and ("|" in text or text[1:2] in {"*", "?", "+", "{"}):  # ^a|b and ^?a can match in the middle
-        text = f"^(?:{text[1:]})"
-        pattern = _compile(text, regex)
-    names = {name for name, _ in pattern.NamedCapturingGroups()}
-    if unknown := sorted(name.decode() for name in names - _GROUPS):
-        raise ValueError(
-            f"captures {', '.join(unknown)}; only address (in <HOST>), user, session and count are: write (?:…) instead"
-        )
-    if pattern.NumberOfCapturingGroups() > len(names):
-        raise ValueError("captures more than it names: <HOST> may stand once; write (?:…) for groups")
-    if pattern.ProgramSize() > MAX_STEPS:
-        raise ValueError(
-            f"compiles to {pattern.ProgramSize()} steps, and an enemy can make each byte of a line take them all; "
-            f"at most {MAX_STEPS} are allowed: shorten repeats such as {{1,256}}"
-        )
-    return text
-
-
-def _compile(text: str, regex: str) -> _re2.RE2:
-    pattern = _re2.RE2(text.encode(), options())
-    if pattern.ok():
-        return pattern
-    error = pattern.error().decode(errors="backslashreplace")
-    what, _, part = error.partition(": ")
-    if part in _LOOK_AROUND:
-        raise ValueError(f"has {part}…), look-around, which {_WHY}")
-    if part == "(?P" or re.fullmatch(r"\\[1-9]", part):
-        raise ValueError(f"refers back to a group, which {_WHY}")
-    place = f" at character {regex.index(part) + 1}" if part != regex and regex.count(part) == 1 else ""
-    raise ValueError(f"RE2 refuses it{place}: {what}: {notation(part)}" if part else f"RE2 refuses it: {what}")
-
-
-def _length(regex: str, pieces: Mapping[str, str]) -> int:
-    """Tell how long a pattern becomes without making it: few short pieces within one another can fill the memory."""
-    length, here = len(regex), Counter(_PIECE.findall(regex))
-    for _ in range(8):
-        inner: Counter[str] = Counter()
-        for name, count in here.items():
-            text = pieces.get(name, "")
-            length += count * len(text)
-            for inside, times in Counter(_PIECE.findall(text)).items():
-                inner[inside] += count * times
-        here = inner
-    return length
-
-
-def _contradictions(data: Mapping[str, object], values: Values) -> Iterator[Problem]:
-    """Find keys that are right alone and wrong together."""
-    if not {"units", "identifiers", "slices", "containers", "fields", "logpath"} & data.keys():
-        yield (), "names no source of entries: give units and identifiers, or logpath"
-    if data.get("ports", "all") == "all":
-        if values[FORGEABLE]:
-            yield ("forgeable",), "needs ports: who can make up an address could else cut it off from all services"
-        elif values[UIDS] != (0,):
-            yield ("uids",), "needs ports: who takes over a program that is not root's could else cut off anybody"
-    if "session" not in data:
-        yield from _without_session(data)
-
-
-def _without_session(data: Mapping[str, object]) -> Iterator[Problem]:
-    if "link" in data:
-        yield ("link",), "needs session: what tells that lines belong together"
-    names: set[str] = set()
-    for index, table in enumerate(_tables(data, "failregex")):
-        if table.get("once") is True:
-            yield ("failregex", index, "once"), "has no meaning without session at the top of the file"
-        name = table.get("name")
-        if isinstance(name, str) and name in names:
-            yield (
-                ("failregex", index, "name"),
-                "is taken by another pattern; patterns may share a name only if session is set",
-            )
-        elif isinstance(name, str):
-            names.add(name)
-
-
-def _tables(data: Mapping[str, object], kind: str) -> Iterator[Mapping[str, object]]:
-    """Give an array of tables as far as it is one; what is no table in it as an empty one, so that indexes hold."""
-    array = data.get(kind)
-    for item in array if is_list(array) else ():
-        yield item if is_table(item) else {}
-
-
-def _samples(document: Document, tables: tuple[Values, ...], path: KeyPath) -> tuple[Sample, ...]:
+def _samples(tables: Iterable[Values]) -> tuple[Sample, ...]:
     return tuple(
-        Sample(
-            line=item[LINE],
-            address=item[ADDRESS],
-            user=item[USER],
-            count=item[COUNT],
-            source=item[FROM],
-            at=document.line((*path, index, "line")),
-        )
-        for index, item in enumerate(tables)
+        Sample(line=item[LINE], address=item[ADDRESS], user=item[USER], count=item[COUNT], source=item[FROM])
+        for item in tables
     )

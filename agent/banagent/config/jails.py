@@ -7,9 +7,13 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from banagent.config import checks, keys
+from banagent.config import accounts, checks, growth, keys
 from banagent.config.table import Values, suggest
 from banagent.config.toml import Origin, is_table
+from banagent.core.breaker import Limits
+from banagent.core.guard import Guarding
+from banagent.core.keeping import Keeping
+from banagent.core.recidive import BANS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from banagent.config.toml import Document
     from banagent.core.address import Network
     from banagent.core.filter import Filter
+    from banagent.core.growth import Growth
     from banagent.errors import Mistake
 
 _NOTHING: Final = Values({})
@@ -30,11 +35,17 @@ class JailConfig:
     filter: Filter
     enabled: bool
     ports: tuple[tuple[int, int], ...] | None  # ranges, sorted and apart; None: all
-    bantime: int | None  # None: for ever
+    counts_bans: bool  # by other jails, instead of failures; then `filter` stands for none
+    bantime: int | None  # of a first ban; None: for ever
+    growth: Growth | None  # None: each ban lasts as long
     findtime: int
     maxretry: int
     ignoreip: tuple[Network, ...]
+    ignore_files: tuple[str, ...] = ()  # paths of files that have more of them
     mode: str
+    guard: Guarding
+    networks: int  # addresses of one that fail until it is banned; 0: it never is
+    breaker: Limits
     origins: Mapping[str, Origin] = field(compare=False, repr=False)  # by dotted key, of all that a file sets
 
 
@@ -50,6 +61,12 @@ class Source(NamedTuple):
 
     document: Document | None
     filter: Filter | None
+    bases: tuple[Document, ...] = ()  # those that the file extends, the nearest first
+
+    @property
+    def parts(self) -> tuple[Document, ...]:
+        """All its files, the one with the last word first."""
+        return (self.document, *self.bases) if self.document else ()
 
 
 def needed(layers: Sequence[Layer], filters: Collection[str]) -> set[str]:
@@ -80,16 +97,31 @@ def build(
         jail = _effective(values, name)
         filter_name = jail[keys.FILTER] or name
         source = filters.get(filter_name)
-        if filter_name not in names:
+        if jail[keys.COUNTS] == "bans":
+            mistakes.extend(_of_no_use(layers, name))
+            set_by = dict(_effective(origins, name).leaves())
+            ports = _merged(jail[keys.PORTS]) if keys.PORTS in jail else None
+            jails.append(_jail(name, jail, BANS, ports, set_by))
+        elif filter_name not in names:
             mistakes.extend(_without_filter(layers, name, filter_name, names))
         elif source is not None and source.filter is not None and source.document is not None:
             filter_ = _changed(source.filter, jail)
-            ports = _ports(jail, filter_, source.document, mistakes)
-            if ports is None and not filter_.credible and jail[keys.ENABLED]:
+            ports = _ports(jail, filter_, source.parts, mistakes)
+            credible = all(map(filter_.is_credible, filter_.used(jail[keys.MODE])))
+            if ports is None and not credible and jail[keys.ENABLED]:
                 mistakes.extend(_all_ports(layers, name))
-            set_by = _effective(origins, name).over(_of_filter(source.document))
-            jails.append(_jail(name, jail, filter_, ports, dict(set_by.leaves())))
+            set_by = dict(_effective(origins, name).over(_of_filter(source.parts)).leaves())
+            jails.append(_jail(name, jail, filter_, ports, set_by))
+    mistakes.extend(growth.mistakes(jails))
     return tuple(jails)
+
+
+def history(layers: Sequence[Layer]) -> Keeping:
+    """Merge what the files say of the history."""
+    values = _NOTHING
+    for layer in layers:
+        values = layer.values.over(values)
+    return Keeping(values[keys.HISTORY][keys.KEEP], values[keys.HISTORY][keys.MOST])
 
 
 def _jail(
@@ -104,13 +136,32 @@ def _jail(
         filter=filter,
         enabled=jail[keys.ENABLED],
         ports=ports,
+        counts_bans=filter is BANS,
         bantime=jail[keys.BANTIME][keys.BANTIME_TIME],
+        growth=growth.build(jail, origins, name, forgeable=filter.forgeable),
         findtime=jail[keys.FINDTIME],
         maxretry=jail[keys.MAXRETRY],
-        ignoreip=jail[keys.IGNOREIP],
+        ignoreip=tuple(item for item in jail[keys.IGNOREIP] if not isinstance(item, str)),
+        ignore_files=tuple(item for item in jail[keys.IGNOREIP] if isinstance(item, str)),
         mode=jail[keys.MODE],
+        guard=Guarding(
+            users=accounts.resolved(jail[keys.GUARD][keys.GUARD_USERS]),
+            grace=jail[keys.GUARD][keys.GUARD_GRACE],
+            factor=jail[keys.GUARD][keys.GUARD_FACTOR],
+        ),
+        networks=jail[keys.NETWORKS][keys.NETWORKS_ADDRESSES],
+        breaker=Limits(jail[keys.BREAKER][keys.BREAKER_BANS], jail[keys.BREAKER][keys.BREAKER_USERS]),
         origins=MappingProxyType({key: origin for key, origin in origins.items() if isinstance(origin, Origin)}),
     )
+
+
+def _of_no_use(layers: Sequence[Layer], name: str) -> Iterator[Mistake]:
+    """Say of what a jail that counts bans says of what it reads that it reads nothing."""
+    names = {key.name for key in (keys.FILTER, keys.MODE, *keys.OF_FILTER)}
+    for layer in layers:
+        for key in _written(layer).get(name, {}):
+            if key in names:
+                yield layer.document.mistake(("jails", name, key), "the jail counts bans, and reads nothing; remove it")
 
 
 def _changed(filter: Filter, jail: Values) -> Filter:  # noqa: A002 - the trade's word
@@ -127,10 +178,13 @@ def _all_ports(layers: Sequence[Layer], name: str) -> Iterator[Mistake]:
     yield (naming or [layers[-1].document])[-1].mistake(at, text)
 
 
-def _of_filter(document: Document) -> Values:
+def _of_filter(parts: Sequence[Document]) -> Values:
     """Give the origins of what holds for a jail as its filter says it."""
-    names = [key.name for key in keys.JAILS.keys if key.name in document.data]
-    return Values({name: document.origin((name,)) for name in names})
+    origins = _NOTHING
+    for document in reversed(parts):
+        names = [key.name for key in keys.JAILS.keys if key.name in document.data]
+        origins = Values({name: document.origin((name,)) for name in names}).over(origins)
+    return origins
 
 
 def _effective(values: Values, name: str) -> Values:
@@ -163,7 +217,7 @@ def _without_filter(
 def _ports(
     jail: Values,
     filter: Filter,  # noqa: A002 - the trade's word
-    document: Document,
+    parts: Sequence[Document],
     mistakes: list[Mistake],
 ) -> tuple[tuple[int, int], ...] | None:
     """Give the jail's ports, else its filter's.
@@ -175,13 +229,14 @@ def _ports(
         return _merged(jail[keys.PORTS])
     if not filter.ports:
         return None
+    saying = next(document for document in parts if "ports" in document.data)
     ranges: list[tuple[int, int]] = []
     for index, port in enumerate(filter.ports):
         try:
             ranges.append(checks.port(port))
         except ValueError as error:
             if jail[keys.ENABLED]:
-                mistakes.append(document.mistake(("ports", index), str(error)))
+                mistakes.append(saying.mistake(("ports", index), str(error)))
     return _merged(ranges)
 
 

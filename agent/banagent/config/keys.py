@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from banagent.config import checks, filters
 from banagent.config.table import Key, Values
-from banagent.core.duration import HOUR
+from banagent.core import growth
+from banagent.core.duration import DAY, HOUR, WEEK, YEAR
 from banagent.core.filter import MODES
 
 if TYPE_CHECKING:
     from banagent.config.table import Keys
     from banagent.core.address import Network
+    from banagent.core.formula import Formula
 
 ENABLED: Final = Key(
     name="enabled",
@@ -45,6 +47,62 @@ BANTIME_TIME: Final[Key[int | None]] = Key(
     type='a duration, or "permanent"',
     help="how long a ban lasts",
 )
+INCREMENT: Final = Key(
+    name="increment",
+    default=True,
+    check=checks.boolean,
+    type="true or false",
+    help="whether each further ban of an address lasts longer",
+)
+FACTOR: Final[Key[float]] = Key(
+    name="factor",
+    default=1,
+    check=checks.factor,
+    type='a number, or an expression of numbers such as "2.0 / 2.885385"',
+    help="what the formula or the multipliers are multiplied with; banFactor in the formula",
+)
+FORMULA: Final[Key[Formula]] = Key(
+    name="formula",
+    default=growth.DOUBLING,
+    check=checks.formula,
+    type="an expression over ban.Time, ban.Count and banFactor",
+    help="how long a further ban lasts, in seconds",
+)
+MULTIPLIERS: Final[Key[tuple[float, ...]]] = Key(
+    name="multipliers",
+    default=(),
+    check=checks.multipliers,
+    type='a list of numbers, or "1 2 4 8"',
+    help="how many times as long each further ban lasts, instead of a formula",
+)
+MAXTIME: Final[Key[int | None]] = Key(
+    name="maxtime",
+    default=WEEK,
+    check=checks.seconds,
+    type='a duration, or "permanent"',
+    help="the longest that bans grow to",
+)
+RNDTIME: Final = Key(
+    name="rndtime",
+    default=0,
+    check=checks.any_seconds,
+    type="a duration",
+    help="up to how much is added to each further ban, at random",
+)
+OVERALLJAILS: Final = Key(
+    name="overalljails",
+    default=False,
+    check=checks.boolean,
+    type="true or false",
+    help="whether bans by other jails make it longer, too",
+)
+FORGET: Final[Key[int | None]] = Key(
+    name="forget",
+    default=30 * DAY,
+    check=checks.seconds,
+    type='a duration, or "permanent"',
+    help="how long after its end a ban makes the next one longer",
+)
 BANTIME: Final = Key(
     name="bantime",
     default=Values({}),
@@ -53,13 +111,14 @@ BANTIME: Final = Key(
     short="time",
     keys=(
         BANTIME_TIME,
-        Key(name="increment", default=None, since="later", help="each further ban of an address lasts longer"),
-        Key(name="factor", default=None, since="later", help="by how much each further ban lasts longer"),
-        Key(name="formula", default=None, since="later", help="how a further ban's length is computed"),
-        Key(name="multipliers", default=None, since="later", help="the lengths of further bans, one by one"),
-        Key(name="maxtime", default=None, since="later", help="the longest that bans grow to"),
-        Key(name="rndtime", default=None, since="later", help="a random time that is added to each ban"),
-        Key(name="overalljails", default=None, since="later", help="bans in other jails count for growth, too"),
+        INCREMENT,
+        FACTOR,
+        FORMULA,
+        MULTIPLIERS,
+        MAXTIME,
+        RNDTIME,
+        OVERALLJAILS,
+        FORGET,
     ),
 )
 FINDTIME: Final = Key(
@@ -76,11 +135,11 @@ MAXRETRY: Final = Key(
     type="a whole number from 1 to 10000",
     help="how many failures within findtime lead to a ban",
 )
-IGNOREIP: Final[Key[tuple[Network, ...]]] = Key(
+IGNOREIP: Final[Key[tuple[Network | str, ...]]] = Key(
     name="ignoreip",
     default=(),
-    check=checks.network,
-    type='a list of addresses and networks, such as ["192.0.2.0/24", "2001:db8::1"]',
+    check=checks.ignored,
+    type='a list of addresses, networks and files of them, such as ["192.0.2.0/24", "2001:db8::1", "file:/PATH"]',
     help="who is never banned; a jail's own list replaces the one of [defaults]",
     many=True,
 )
@@ -90,6 +149,77 @@ MODE: Final = Key(
     check=checks.choice(*MODES),
     type=f"one of {', '.join(MODES)}",
     help="which of the filter's patterns are used",
+)
+GUARD_USERS: Final[Key[tuple[str, ...]]] = Key(
+    name="users",
+    default=("root", "@sudo", "@wheel"),
+    check=checks.account,
+    type='a list of users, and of groups with an @, such as ["root", "@sudo"]',
+    help="whom the guard is for; an empty list is for nobody",
+    many=True,
+)
+GUARD_GRACE: Final = Key(
+    name="grace",
+    default=12 * HOUR,
+    check=checks.finite_seconds,
+    type="a duration",
+    help="how long after a login it is in force for the address from which it was",
+)
+GUARD_FACTOR: Final = Key(
+    name="factor",
+    default=4,
+    check=checks.number(1, 100),
+    type="a whole number from 1 to 100",
+    help="how many times maxretry such a user may fail there, as that user",
+)
+GUARD: Final = Key(
+    name="guard",
+    default=Values({}),
+    type="a table",
+    help="the lock-out guard: who logged in lately may mistype more often",
+    keys=(GUARD_USERS, GUARD_GRACE, GUARD_FACTOR),
+)
+NETWORKS_ADDRESSES: Final = Key(
+    name="addresses",
+    default=0,
+    check=checks.number(0, 256),
+    type="a whole number from 0 to 256",
+    help="how many addresses of a network fail within findtime until it is banned as a whole; 0: it never is",
+)
+NETWORKS: Final = Key(
+    name="networks",
+    default=Values({}),
+    type="a table",
+    help="attacks by many addresses of one network, which do little each",
+    keys=(NETWORKS_ADDRESSES,),
+)
+BREAKER_BANS: Final = Key(
+    name="bans",
+    default=5000,
+    check=checks.number(0, 1_000_000),
+    type="a whole number from 0 to 1000000",
+    help="how many bans in a minute trip it, if that is ten times what it ever was; 0: no number does",
+)
+BREAKER_USERS: Final = Key(
+    name="users",
+    default=5,
+    check=checks.number(0, 1000),
+    type="a whole number from 0 to 1000",
+    help="how many users whose bans would lock them out trip it, if most bans of an hour do that; 0: no number does",
+)
+BREAKER: Final = Key(
+    name="breaker",
+    default=Values({}),
+    type="a table",
+    help="the circuit breaker: when a jail that seems to have gone wild stops banning",
+    keys=(BREAKER_BANS, BREAKER_USERS),
+)
+COUNTS: Final = Key(
+    name="counts",
+    default="failures",
+    check=checks.choice("failures", "bans"),
+    type="failures or bans",
+    help="what leads to a ban: failures of a service, or bans by the other jails",
 )
 # what a jail can say in place of its filter; but for the first, not what all jails can
 _OF_ONE_FILTER: Final[Keys] = (
@@ -110,6 +240,9 @@ _COMMON: Final[Keys] = (
     MAXRETRY,
     IGNOREIP,
     MODE,
+    GUARD,
+    NETWORKS,
+    BREAKER,
     filters.SOURCE,
     Key(name="scope", default=None, since="later", help="whether forwarded traffic is blocked, too"),
     Key(name="port", default=None, since="never", help="write ports"),
@@ -129,6 +262,7 @@ DEFAULTS: Final = Key(
     keys=(
         *_COMMON,
         Key(name="filter", default=None, since="never", help="a filter is chosen in [jails.NAME]; write it there"),
+        Key(name="counts", default=None, since="never", help="it is of a jail of its own; write it in [jails.NAME]"),
         *(
             Key(
                 name=key.name,
@@ -146,6 +280,28 @@ JAILS: Final = Key(
     type="a table",
     help="the jails, by name",
     names=checks.name,
-    keys=(ENABLED, FILTER, *_COMMON[1:], *_OF_ONE_FILTER),
+    keys=(ENABLED, FILTER, COUNTS, *_COMMON[1:], *_OF_ONE_FILTER),
 )
-FILE: Final[Keys] = (DEFAULTS, JAILS, Key(name="notify", default=None, since="later", help="who is told of bans"))
+KEEP: Final[Key[int | None]] = Key(
+    name="keep",
+    default=YEAR,
+    check=checks.days,
+    type='a duration of at least a day, or "permanent"',
+    help="how long a ban is remembered after its end",
+)
+MOST: Final = Key(
+    name="bans",
+    default=200_000,
+    check=checks.number(1000, 100_000_000),
+    type="a whole number from 1000 to 100000000",
+    help="how many bans are remembered",
+)
+HISTORY: Final = Key(
+    name="history",
+    default=Values({}),
+    type="a table",
+    help="what is remembered of bans that are over",
+    keys=(KEEP, MOST),
+)
+NOTIFY: Final = Key(name="notify", default=None, since="later", help="who is told of bans")
+FILE: Final[Keys] = (DEFAULTS, JAILS, HISTORY, NOTIFY)

@@ -9,6 +9,7 @@ from banagent.config import checks, keys
 from banagent.config.table import rows
 from banagent.config.toml import notation
 from banagent.core import duration
+from banagent.core.formula import Formula
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from banagent.config.table import Key
     from banagent.config.toml import Origin
 
-_DURATIONS: Final = (checks.seconds, checks.finite_seconds)
+_DURATIONS: Final = (checks.seconds, checks.finite_seconds, checks.any_seconds)
 
 
 class Place(NamedTuple):
@@ -70,6 +71,8 @@ def _default(jail: JailConfig, name: str, row: Key[object]) -> Place | None:
         default = "all"
     elif row.check in _DURATIONS and (default is None or isinstance(default, int)):
         default = duration.format(default)
+    elif isinstance(default, Formula):
+        default = default.text
     elif isinstance(default, tuple):
         default = [*cast("tuple[object, ...]", default)]
     return None if default is None else Place(notation(default), None, 0)

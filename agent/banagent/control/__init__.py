@@ -7,4 +7,5 @@ client                            (by itself: the standard library only)
 """
 
 INTERFACE = "org.banagent"
-READING = frozenset({"Status", "Jails", "List", "History", "Events", "Why", "GetConfig"})  # what the group may call
+# what the group may call
+READING = frozenset({"Status", "Jails", "List", "History", "Events", "Why", "GetConfig", "Allowed", "Get"})

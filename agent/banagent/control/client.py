@@ -236,6 +236,7 @@ def _not_reloaded(*, mistakes: list[dict[str, Any]]) -> str:
 
 _SENTENCES = {
     "BadAddress": "{address!r}: {reason}",
+    "BadValue": "{key}: {reason}",
     "Protected": "{address} is not banned: {reason}",
     "TurnedOff": "the agent is off and bans nobody; turn it on first: banagent on",
     "TooMany": "too many {what}; the agent takes {limit} at a time",

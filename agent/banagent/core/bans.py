@@ -20,46 +20,81 @@ class Standing(NamedTuple):
 
 
 class Bans:
-    """Who is banned by which jail until when. Ended bans stay until `forget_ended`, for entries that come late."""
+    """Who is banned by which jail until when. Ended bans stay until `forget_ended`, for entries that come late.
+
+    Those that stand are kept apart from those that are known to have ended, so that they can be counted without a look
+    at each.
+    """
 
     def __init__(self) -> None:
-        self._ends: dict[str, dict[Network, int | None]] = {}
+        self._standing: dict[str, dict[Network, int | None]] = {}
+        self._ended: dict[str, dict[Network, int | None]] = {}
 
     def __iter__(self) -> Iterator[Standing]:
         """Give all that are remembered."""
-        return (Standing(jail, net, end) for jail, ends in self._ends.items() for net, end in ends.items())
+        kinds = (self._standing, self._ended)
+        return (Standing(jail, net, end) for of in kinds for jail, ends in of.items() for net, end in ends.items())
 
     def __contains__(self, ban: tuple[str, Network]) -> bool:
         """Whether a jail's ban of a network is remembered."""
         jail, address = ban
-        return address in self._ends.get(jail, {})
+        return address in self._standing.get(jail, ()) or address in self._ended.get(jail, ())
 
     def stand(self, item: Standing) -> None:
         """Take note of a ban; it replaces an earlier one of the address in this jail."""
-        self._ends.setdefault(item.jail, {})[item.address] = item.end
+        self._standing.setdefault(item.jail, {})[item.address] = item.end
+        if (ended := self._ended.get(item.jail)) is not None:
+            ended.pop(item.address, None)
 
     def lift(self, jail: str, address: Network) -> None:
         """Forget a ban before its time."""
-        self._ends.get(jail, {}).pop(address, None)
+        for of in (self._standing, self._ended):
+            of.get(jail, {}).pop(address, None)
+
+    def expire(self, item: Standing) -> bool:
+        """Take note that a ban has ended; give whether it stood, and with this end."""
+        standing = self._standing.get(item.jail, {})
+        if standing.get(item.address, -1) != item.end:
+            return False
+        self._ended.setdefault(item.jail, {})[item.address] = standing.pop(item.address)
+        return True
 
     def is_banned(self, jail: str, address: Network, time: int) -> bool:
         """Whether a jail has an address banned at `time`."""
-        ends = self._ends.get(jail)
-        if not ends or address not in ends:
-            return False
-        end = ends[address]
-        return end is None or time < end
+        for of in (self._standing, self._ended):
+            ends = of.get(jail)
+            if ends and address in ends:
+                end = ends[address]
+                return end is None or time < end
+        return False
 
-    def stands(self, item: Standing) -> bool:
-        """Whether exactly this ban is remembered, with this end."""
-        return self._ends.get(item.jail, {}).get(item.address, -1) == item.end
+    def of(self, address: Network, time: int) -> list[Standing]:
+        """Give the bans of exactly this address or network that stand at `time`."""
+        found = (Standing(jail, address, ends[address]) for jail, ends in self._standing.items() if address in ends)
+        return [item for item in found if item.end is None or item.end > time]
+
+    def touching(self, network: Network, time: int) -> list[Standing]:
+        """Give the bans that stand at `time` of whom has an address in common with `network`."""
+        if not network.is_host:
+            return [item for item in self.at(time) if network.covers(item.address) or item.address.covers(network)]
+        around = (network.widen(prefix) for prefix in range(network.prefix + 1))
+        return [item for one in around for item in self.of(one, time)]
 
     def at(self, time: int) -> list[Standing]:
-        """Give the bans that stand at `time`."""
-        return [item for item in self if item.end is None or item.end > time]
+        """Give the bans that stand at `time`, which is not before one that has been said to have ended."""
+        return [
+            Standing(jail, net, end)
+            for jail, ends in self._standing.items()
+            for net, end in ends.items()
+            if end is None or end > time
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """Give how many bans stand of each jail that has some, but for what has ended since it was last noted."""
+        return {jail: len(ends) for jail, ends in self._standing.items() if ends}
 
     def forget_ended(self, time: int) -> None:
-        """Forget the bans that had ended at `time`."""
-        for jail, ends in self._ends.items():
+        """Forget the bans that had ended at `time`, of those that are known to have."""
+        for jail, ends in self._ended.items():
             if any(end is not None and end <= time for end in ends.values()):
-                self._ends[jail] = {net: end for net, end in ends.items() if end is None or end > time}
+                self._ended[jail] = {net: end for net, end in ends.items() if end is None or end > time}

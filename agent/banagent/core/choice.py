@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from banagent.core.events import FILES, JOURNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from banagent.core.filter import Filter
 
 SYSLOG: Final = "syslog"
+# where syslog daemons put what many services say; all other files are a service's own
+SHARED: Final = frozenset(
+    f"/var/log/{name}" for name in ("auth.log", "daemon.log", "mail.log", "maillog", "messages", "secure", "syslog")
+)
 
 
 class Seen(NamedTuple):
     """What can be seen of a service's logs."""
 
     in_journal: Callable[[], bool]  # whether the journal has an entry of it
-    files: bool  # one of its log files exists
+    paths: Sequence[str]  # its log files that exist
     in_files: Callable[[], bool]  # whether one has a line of it, as far as a file of several services says whose it is
 
 
@@ -34,7 +38,7 @@ def kinds(item: Filter, seen: Seen) -> frozenset[str]:
         return frozenset({item.source})
     if not (journal and item.logpath):
         return frozenset({JOURNAL if journal else FILES})
-    if seen.files and set(item.formats) != {SYSLOG}:
+    if set(item.formats) != {SYSLOG} and not SHARED.issuperset(seen.paths):
         # what else such a service says in the journal does not tell where its failures are
         return frozenset({FILES} if SYSLOG not in item.formats else {JOURNAL, FILES})
     if seen.in_journal():

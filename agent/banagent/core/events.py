@@ -50,6 +50,8 @@ class Offence(NamedTuple):
     times: int = 1  # that this one entry tells of it ("message repeated 3 times"); 0: it tells of no failure
     weight: int = 1
     once: bool = False  # however often its pattern is seen in a session, it tells of one attempt
+    credible: bool = True  # nobody but the service can have written it, and no peer chose the address
+    success: bool = False  # none at all: `user` logged in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,8 @@ class Ban:
     filter: str
     pattern: str
     comment: str | None = None  # the admin's
+    earlier: int = 0  # bans of the address that made this one longer
+    credible: bool = False  # whether other jails may hold it against the address
 
     @property
     def bantime(self) -> int | None:

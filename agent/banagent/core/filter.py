@@ -32,15 +32,15 @@ KERNEL: Final = "kernel"  # a transport
 SESSIONS: Final = ("pid", "id")
 SOURCES: Final = ("auto", "journal", "files")
 FORMATS: Final = (  # how the lines of log files begin; see sources/formats.py
-    *("syslog", "nginx-error", "apache-error", "access", "exim", "vsftpd", "proftpd", "mysql", "iso", "json", "docker"),
-    "plain",
+    *("syslog", "nginx-error", "apache-error", "access", "dovecot", "exim", "vsftpd", "proftpd", "mysql", "named"),
+    *("iso", "json", "docker", "plain"),
 )
 PROVENANCES: Final = ("source", "package", "docs", "samples")
 
 # An address in any of its forms, or a host name; it is parsed strictly afterwards (address.parse_host), so the pattern
 # may be loose and small.
 HOST: Final = r"\[?(?P<address>[0-9A-Za-z:._-]+(?:/\d{1,3})?)(?:%[0-9A-Za-z_.-]+)?\]?(?:(?:#|::?)\d{1,5})?"
-_PIECE = re.compile(r"(?<!\?P)<([A-Za-z_][A-Za-z0-9_]*)>")  # "(?P<user>" is a group's name
+PIECE: Final = re.compile(r"(?<!\?P)<([A-Za-z_][A-Za-z0-9_]*)>")  # "(?P<user>" is a group's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,6 @@ class Sample:
     user: str | None = None
     count: int = 1
     source: str | None = None  # where the line is from; `from` in the file
-    at: int = 0  # its line in the filter's file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,6 @@ class Sequence:
     address: str | None = None
     user: str | None = None
     source: str | None = None
-    at: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +75,7 @@ class Failregex:
     mode: str = "normal"
     weight: int = 1
     once: bool = False  # however often it is seen in a session, it tells of one attempt
+    forgeable: bool = False  # a peer can make up the address that it finds
     samples: tuple[Sample, ...] = ()
 
 
@@ -107,18 +106,27 @@ class Filter:
     source: str = "auto"
     ports: tuple[str | int, ...] = ()
     provenance: str = "samples"
-    forgeable: bool = False
+    forgeable: bool = False  # all that its patterns find
     session: str | None = None
     failregexes: tuple[Failregex, ...] = ()
     links: tuple[Failregex, ...] = ()  # they tell of no failure, but whose a session is
+    successes: tuple[Failregex, ...] = ()  # they tell who logged in from where
     ignoreregexes: tuple[Ignoreregex, ...] = ()
     nomatch: tuple[Sample, ...] = ()
     sequences: tuple[Sequence, ...] = ()
 
     @property
     def credible(self) -> bool:
-        """Whether nobody but the service itself can have written its entries, and no peer chose their address."""
-        return not self.forgeable and self.uids == (0,)
+        """Whether all that any of its patterns finds is."""
+        return all(map(self.is_credible, self.failregexes))
+
+    def is_credible(self, pattern: Failregex) -> bool:
+        """Whether what a pattern finds is the service's own word, and the address not of a peer's choice."""
+        return self.uids == (0,) and not (self.forgeable or pattern.forgeable)
+
+    def used(self, mode: str) -> list[Failregex]:
+        """Give the patterns that a jail in a mode uses: those of failures, then those that link."""
+        return [one for one in (*self.failregexes, *self.links) if one.mode in MODES[mode]]
 
 
 class Trust:
@@ -212,11 +220,11 @@ def expand(regex: str, pieces: Mapping[str, str]) -> str:
     """Put pieces and <HOST> into `regex`. Raises ValueError: an unknown piece, or a ring of them."""
     known = {**pieces, "HOST": HOST}
     for _ in range(8):
-        unknown = [name for name in _PIECE.findall(regex) if name not in known]
+        unknown = [name for name in PIECE.findall(regex) if name not in known]
         if unknown:
             names = ", ".join(f"<{name}>" for name in known)
             raise ValueError(f"<{unknown[0]}> is not a piece of this file; there are {names}")
-        whole = _PIECE.sub(lambda match: known[match[1]], regex)
+        whole = PIECE.sub(lambda match: known[match[1]], regex)
         if whole == regex:
             return whole
         regex = whole

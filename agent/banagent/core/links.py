@@ -131,7 +131,7 @@ def _unpacked(value: bytes) -> _Session | None:
 
 def _offence(row: Any) -> Offence:  # noqa: ANN401 - whatever JSON has
     """Read what was an Offence. Raises TypeError, ValueError."""
-    time, position, _address, user, filter_name, pattern, session, times, weight, once = row
+    time, position, _address, user, filter_name, pattern, session, times, weight, once, credible, *_ = row
     return Offence(
         int(time),
         str(position),
@@ -143,4 +143,5 @@ def _offence(row: Any) -> Offence:  # noqa: ANN401 - whatever JSON has
         int(times),
         int(weight),
         bool(once),
+        bool(credible),
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from re2 import _re2
 
 from banagent.core.address import parse_host
-from banagent.core.events import Entry, Offence
+from banagent.core.events import JOURNAL, Entry, Offence
 from banagent.core.fields import Fields, parse
 from banagent.core.filter import MODES, Failregex, Filter, Trust, options
 from banagent.errors import ConfigError, Mistake
@@ -63,6 +63,8 @@ class _Rule(NamedTuple):
     failures: int  # 0: it only tells whose a session is
     weight: int
     once: bool
+    credible: bool
+    success: bool  # it tells of a login, and of no failure
     jails: tuple[str, ...]
 
 
@@ -82,7 +84,7 @@ class Recogniser:
         patterns = _re2.Set(_UNANCHORED, options(SET_MEMORY))
         for item, jails in _variants(views):
             trust = Trust(item)
-            for failregex in (*item.failregexes, *item.links):
+            for failregex in (*item.failregexes, *item.links, *item.successes):
                 wanted = tuple(jail for jail in jails if failregex.mode in MODES[views[jail].mode])
                 if wanted:
                     number = self._add(patterns, failregex.regex, failregex.json)
@@ -131,6 +133,8 @@ class Recogniser:
 
     def _offence(self, rule: _Rule, entry: Entry, text: bytes, count: int) -> Offence | None:
         """Give what a matching line tells; None if it can't be told, or its sender is not trusted with it."""
+        if rule.success and entry.source != JOURNAL:  # nobody vouches for a file; and a login makes the agent milder
+            return None
         if not rule.trust(entry):
             self._refuse(rule, entry, text)
             return None
@@ -173,9 +177,11 @@ def _rule(item: Filter, failregex: Failregex, trust: Trust, jails: tuple[str, ..
         trust,
         item.session,
         _json_captures(failregex.json) if failregex.json else _captures(failregex.regex),
-        0 if failregex in item.links else 1,
+        0 if failregex in (*item.links, *item.successes) else 1,
         failregex.weight,
         failregex.once,
+        item.is_credible(failregex),
+        failregex in item.successes,
         jails,
     )
 
@@ -252,6 +258,8 @@ def _offence(rule: _Rule, entry: Entry, text: bytes, count: int) -> Offence | No
         count * rule.failures,
         rule.weight,
         rule.once,
+        rule.credible,
+        rule.success,
     )
 
 

@@ -7,8 +7,10 @@ fit into memory. What changed since the last checkpoint is known by key, so that
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from struct import pack, unpack
+from sys import byteorder
 from typing import TYPE_CHECKING
 
 from banagent.core.aging import Aging, Present
@@ -75,6 +77,13 @@ class Window:
         """Give how many failures of an address are within the window that ends at `now`."""
         packed = self._times.get(key, b"")
         return sum(time > now - self._span for time in unpack(f"<{len(packed) // 8}q", packed))
+
+    def total(self, now: int) -> int:
+        """Give how many failures of all addresses are within the window that ends at `now`."""
+        times = array("q", b"".join(self._times.values()))
+        if byteorder == "big":
+            times.byteswap()
+        return sum(map((now - self._span).__lt__, times))
 
     def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """Give each address that changed since `saved`, with its packed times; None: forgotten."""

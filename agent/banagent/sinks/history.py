@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from contextlib import suppress
 from itertools import chain
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from banagent.core.address import Network, parse_network
 from banagent.core.bans import Standing
 from banagent.core.events import Ban
+from banagent.core.growth import MOST
+from banagent.core.keeping import Row
+from banagent.core.never import Allowed
+from banagent.core.record import Past
 from banagent.errors import HistoryError
 
 if TYPE_CHECKING:
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 Rows = list[tuple[bytes, bytes]]
 
 EVENTS: Final = 10_000  # that are kept
-VERSION: Final = 2  # of the schema, in PRAGMA user_version
+FORGIVEN: Final = ("admin", "ignored")  # reasons for lifting that tell of a ban that it should not have been
 _SCHEMA: Final = """
 CREATE TABLE bans (
     id INTEGER PRIMARY KEY,
@@ -49,9 +54,35 @@ CREATE TABLE sessions (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (ja
 _MIGRATIONS: Final = (  # from the version before to 1, 2, …
     _SCHEMA,
     "CREATE TABLE links (jail TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, key)) WITHOUT ROWID;",
+    # what an address's next ban is judged by: see core/record.py
+    """
+    ALTER TABLE bans ADD COLUMN earlier INTEGER NOT NULL DEFAULT 0;     -- bans of the address that made it longer
+    ALTER TABLE bans ADD COLUMN credible INTEGER NOT NULL DEFAULT 0;    -- 1: it counts for other jails, too
+    ALTER TABLE bans ADD COLUMN counts INTEGER NOT NULL DEFAULT 1;      -- 0: an admin had it forgotten
+    CREATE INDEX bans_address ON bans (address, start);
+    CREATE INDEX bans_credible ON bans (start, jail) WHERE credible;
+    CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    INSERT INTO secrets VALUES ('chance', randomblob(16));
+    """,
+    # whom an admin has allowed: see core/allowed.py
+    """
+    CREATE TABLE allowed (
+        address TEXT PRIMARY KEY, start INTEGER NOT NULL, end INTEGER, comment TEXT,
+        ended INTEGER NOT NULL                                              -- 1: it was told that it had
+    ) WITHOUT ROWID;
+    """,
+    # what else a jail remembers: see Jail.memory
+    """
+    CREATE TABLE memory (
+        jail TEXT, kind TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (jail, kind, key)
+    ) WITHOUT ROWID;
+    """,
 )
-_COLUMNS: Final = "jail, address, position, start, end, failures, user, filter, pattern, comment, lifted, reason"
-_INSERT: Final = f"INSERT OR IGNORE INTO bans ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"  # noqa: S608 - constants
+VERSION: Final = len(_MIGRATIONS)  # of the schema, in PRAGMA user_version
+_COLUMNS: Final = (
+    "jail, address, position, start, end, failures, user, filter, pattern, comment, earlier, credible, lifted, reason"
+)
+_INSERT: Final = f"INSERT OR IGNORE INTO bans ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"  # noqa: S608 - constants
 _LIFT: Final = "UPDATE bans SET lifted = ?, reason = ? WHERE jail = ? AND address = ? AND lifted IS NULL"
 _SET_FLAG: Final = "INSERT OR IGNORE INTO flags VALUES (?)"
 _TAKE_FLAG: Final = "DELETE FROM flags WHERE name = ?"
@@ -100,6 +131,7 @@ class Counts(NamedTuple):
     windows: Iterable[tuple[bytes, bytes | None]]
     sessions: Iterable[tuple[bytes, bytes | None]]
     links: Iterable[tuple[bytes, bytes | None]]
+    memory: Mapping[str, Iterable[tuple[bytes, bytes | None]]] = MappingProxyType({})  # the rest, by what it is
 
 
 class History:
@@ -108,6 +140,7 @@ class History:
     def __init__(self, path: Path | None) -> None:
         """Open it, or make it. `None` keeps it in memory. Raises HistoryError."""
         self._name = str(path) if path is not None else ":memory:"
+        self._totals: Counter[str] | None = None  # bans of each jail, once they were counted
         self.set_aside: Path | None = None  # where a file was moved that is no database of ours
         try:
             self._db = self._open()
@@ -148,6 +181,14 @@ class History:
             )
         return windows, sessions, links
 
+    def memory(self, jail: str) -> dict[str, Rows]:
+        """Give what else a jail remembered when it was last committed, by what it is."""
+        found: dict[str, Rows] = {}
+        with self._errors("read"):
+            for kind, key, value in self._db.execute("SELECT kind, key, value FROM memory WHERE jail = ?", (jail,)):
+                found.setdefault(kind, []).append((_is(bytes, key), _is(bytes, value)))
+        return found
+
     def bans(self, after: int) -> list[tuple[Standing, bool]]:
         """Give the bans that ran or run on after `after`, in the order they were decided, each with whether it ended.
 
@@ -170,10 +211,72 @@ class History:
             for *ban, lifted, reason in self._db.execute(query, (since, jail)):
                 yield Record(_ban(ban), lifted, reason)
 
-    def totals(self) -> dict[str, int]:
-        """Give how many bans there are of each jail."""
+    def past(self, address: Network) -> list[Past]:
+        """Give the bans of exactly this address that its failures led to, the newest first."""
+        query = (
+            "SELECT jail, position, start, end, lifted, credible, counts, reason FROM bans"
+            " WHERE address = ? AND failures > 0 ORDER BY start DESC LIMIT ?"
+        )
         with self._errors("read"):
-            return dict(self._db.execute("SELECT jail, count(*) FROM bans GROUP BY jail").fetchall())
+            rows = self._db.execute(query, (str(address), MOST)).fetchall()
+            return [_past(row) for row in rows]
+
+    def known(self) -> list[str]:
+        """Give the addresses that have ever been banned, in the usual notation."""
+        with self._errors("read"):
+            return [address for (address,) in self._db.execute("SELECT DISTINCT address FROM bans")]
+
+    def since(self, jail: str, start: int) -> int:
+        """Give how many credible bans the jails but one decided later than `start`."""
+        query = "SELECT count(*) FROM bans WHERE start > ? AND credible AND jail <> ?"
+        with self._errors("read"):
+            count: int
+            (count,) = self._db.execute(query, (start, jail)).fetchone()
+        return count
+
+    def secret(self) -> bytes:
+        """Give what this history was given at its making, and nobody can know."""
+        with self._errors("read"):
+            secret: bytes = _is(bytes, self._db.execute("SELECT value FROM secrets").fetchone()[0])
+        return secret
+
+    def totals(self) -> dict[str, int]:
+        """Give how many bans there are of each jail. They are counted once, and kept in mind from then on."""
+        if self._totals is None:
+            with self._errors("read"):
+                self._totals = Counter(
+                    dict(self._db.execute("SELECT jail, count(*) FROM bans GROUP BY jail").fetchall()),
+                )
+        return self._totals
+
+    def rows(self, after: int, most: int) -> list[Row]:
+        """Give up to `most` bans with ids above `after`, in their order."""
+        query = (
+            "SELECT id, start, coalesce(min(lifted, end), lifted, end), counts AND failures > 0 FROM bans"
+            " WHERE id > ? ORDER BY id LIMIT ?"
+        )
+        with self._errors("read"):
+            found = self._db.execute(query, (after, most)).fetchall()
+            return [Row(number, start, over, bool(counts)) for number, start, over, counts in found]
+
+    def drop(self, rows: Iterable[Row]) -> None:
+        """Forget bans of the past."""
+        with self._errors("write"), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("DELETE FROM bans WHERE id = ?", ((row.id,) for row in rows))
+        self._totals = None
+
+    def forgive(self, rows: Iterable[Row] = (), addresses: Iterable[Network] = ()) -> int:
+        """Let bans not make the next ones of their addresses longer; give how many did until now."""
+        with self._errors("write"), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            before = self._db.total_changes
+            self._db.executemany("UPDATE bans SET counts = 0 WHERE id = ? AND counts", ((row.id,) for row in rows))
+            self._db.executemany(
+                "UPDATE bans SET counts = 0 WHERE address = ? AND counts AND failures > 0",
+                ((str(address),) for address in addresses),
+            )
+            return self._db.total_changes - before
 
     def happened(self) -> list[Happened]:
         """Give the events that are kept, the oldest first; where one is missing, those after it."""
@@ -199,6 +302,15 @@ class History:
                 _is(str, jail): _is(str, ports) for jail, ports in self._db.execute("SELECT jail, ports FROM ports")
             }
 
+    def allowed(self) -> list[tuple[Allowed, bool]]:
+        """Give whom an admin has allowed, each with whether it was told that it had ended."""
+        with self._errors("read"):
+            rows = self._db.execute("SELECT address, start, end, comment, ended FROM allowed").fetchall()
+            return [
+                (Allowed(parse_network(address), _is(int, start), _is((int, NoneType), end), comment), bool(ended))
+                for address, start, end, comment, ended in rows
+            ]
+
     def commit(
         self,
         *,
@@ -209,24 +321,30 @@ class History:
         ports: Mapping[str, str] | None = None,
         events: Sequence[Happened] = (),
         flags: Mapping[str, bool] | None = None,
+        allowed: Mapping[Network, tuple[Allowed, bool] | None] | None = None,
     ) -> None:
         """Commit all of it, or nothing. A ban that is known already, as after a replay, stays as it is.
 
         What happened to an address is told in its order: what is lifted is what was banned before it.
         """
+        added: Counter[str] = Counter()
         with self._errors("write"), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             for item in chain(bans, lifted):
                 if isinstance(item, Ban):
-                    self._db.execute(_INSERT, _row(item))
+                    added[item.jail] += self._db.execute(_INSERT, _row(item)).rowcount
                 else:
                     self._db.execute(_LIFT, (item.time, item.reason, item.jail, str(item.address)))
             for name, on in (flags or {}).items():
                 self._db.execute(_SET_FLAG if on else _TAKE_FLAG, (name,))
+            for address, row in (allowed or {}).items():
+                self._allow(address, row)
             for jail, changed in (counts or {}).items():
                 self._remember("windows", jail, changed.windows)
                 self._remember("sessions", jail, changed.sessions)
                 self._remember("links", jail, changed.links)
+                for kind, changes in changed.memory.items():
+                    self._remember_more(jail, kind, changes)
             self._db.executemany(
                 "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)",
                 ((source, *position) for source, position in (positions or {}).items()),
@@ -238,6 +356,8 @@ class History:
                     ((*event[:3], json.dumps(event.facts)) for event in events),
                 )
                 self._db.execute("DELETE FROM events WHERE sequence <= ?", (events[-1].sequence - EVENTS,))
+        if self._totals is not None:
+            self._totals += added
 
     def close(self) -> None:
         """Close the database."""
@@ -272,6 +392,21 @@ class History:
             else:
                 self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", (jail, key, value))  # noqa: S608
 
+    def _allow(self, address: Network, row: tuple[Allowed, bool] | None) -> None:
+        if row is None:
+            self._db.execute("DELETE FROM allowed WHERE address = ?", (str(address),))
+        else:
+            item, ended = row
+            values = (str(item.address), item.start, item.end, item.comment, ended)
+            self._db.execute("INSERT OR REPLACE INTO allowed VALUES (?, ?, ?, ?, ?)", values)
+
+    def _remember_more(self, jail: str, kind: str, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        for key, value in changes:
+            if value is None:
+                self._db.execute("DELETE FROM memory WHERE jail = ? AND kind = ? AND key = ?", (jail, kind, key))
+            else:
+                self._db.execute("INSERT OR REPLACE INTO memory VALUES (?, ?, ?, ?)", (jail, kind, key, value))
+
     def _errors(self, verb: str) -> _Translate:
         return _Translate(f"cannot {verb} the history {self._name}")
 
@@ -288,11 +423,13 @@ def _row(ban: Ban) -> tuple[object, ...]:
         ban.filter,
         ban.pattern,
         ban.comment,
+        ban.earlier,
+        ban.credible,
     )
 
 
 def _ban(row: Sequence[Any]) -> Ban:
-    jail, address, position, start, end, failures, user, filter_name, pattern, comment = row
+    jail, address, position, start, end, failures, user, filter_name, pattern, comment, earlier, credible = row
     return Ban(
         jail=jail,
         address=parse_network(address),
@@ -304,10 +441,19 @@ def _ban(row: Sequence[Any]) -> Ban:
         filter=filter_name,
         pattern=pattern,
         comment=comment,
+        earlier=earlier,
+        credible=bool(credible),
     )
 
 
-def _is(kind: type, value: Any) -> Any:  # noqa: ANN401 - whatever SQLite has
+def _past(row: Sequence[Any]) -> Past:
+    jail, position, start, end, lifted, credible, counts, reason = row
+    if lifted is not None and reason != "expired":  # the kernel's clock may differ from that of the entries
+        end = lifted if end is None else min(end, lifted)
+    return Past(_is(str, jail), position, _is(int, start), end, bool(credible), bool(counts) and reason not in FORGIVEN)
+
+
+def _is(kind: type | tuple[type, ...], value: Any) -> Any:  # noqa: ANN401 - whatever SQLite has
     """Give the value of a column, of whose type SQLite promises nothing. Raises TypeError."""
     if not isinstance(value, kind):
         raise TypeError(f"{value!r:.100} is no {kind}")

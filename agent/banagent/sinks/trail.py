@@ -27,18 +27,18 @@ class Trail:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._file = None if path is None else _opened(path)
+        self.file = None if path is None else _opened(path)  # open as long as it runs
         self._suspects: dict[str, int] = {}
         self.careful = False  # whether the last run ended without a word, and entries are marked
-        if self._file is not None:
-            self.careful = self._read(self._file)
+        if self.file is not None:
+            self.careful = self._read(self.file)
         self._skipped = {mark for mark, ends in self._suspects.items() if ends >= TWICE}
 
     def step(self, mark: str) -> bool:
         """Mark where this run is now; give False if two runs ended there."""
-        if self._file is not None:
+        if self.file is not None:
             with suppress(OSError):
-                os.pwrite(self._file, _padded(mark), 0)
+                os.pwrite(self.file, _padded(mark), 0)
         return mark not in self._skipped
 
     def calm(self) -> None:
@@ -50,9 +50,9 @@ class Trail:
 
     def close(self) -> None:
         """Take the file away, as this run ends with a word."""
-        if self._file is not None and self._path is not None:
-            os.close(self._file)
-            self._file = None
+        if self.file is not None and self._path is not None:
+            os.close(self.file)
+            self.file = None
             with suppress(OSError):
                 self._path.unlink()
 
@@ -72,11 +72,11 @@ class Trail:
         return False
 
     def _write(self, mark: str) -> None:
-        if self._file is not None:
+        if self.file is not None:
             with suppress(OSError):
                 content = _padded(mark) + json.dumps(self._suspects).encode()
-                os.pwrite(self._file, content, 0)
-                os.ftruncate(self._file, len(content))
+                os.pwrite(self.file, content, 0)
+                os.ftruncate(self.file, len(content))
 
 
 def _opened(path: Path) -> int | None:

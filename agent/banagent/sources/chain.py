@@ -32,13 +32,6 @@ class Saved(NamedTuple):
     fingerprint: str
 
 
-class Unread(NamedTuple):
-    """What is saved of the newest file if nothing was read of it. Its inode may be another file's by now."""
-
-    inode: int
-    modified: int  # when it was found
-
-
 class _Listing(NamedTuple):
     """The files of a path at one moment."""
 
@@ -59,27 +52,31 @@ class Chain:
         self.unreadable: str | None = None  # why the file at the path can't be read
         self.missed: list[str] = []  # what may have been missed
         self._done: set[tuple[int, int]] = set()  # inode and time of modification of files that were read and closed
+        self._read: Saved | None = None  # the newest of these
 
     @property
     def inodes(self) -> set[int]:
         """The files that are open."""
         return {part.file.inode for part in self.parts}
 
-    def save(self) -> tuple[list[Saved], Unread | None]:
-        """Give what `resume` needs: the files that something was read of, and the newest if it is none of them."""
-        saved = [_saved(part) for part in self.parts if part.known[0]]
-        newest = self.parts[-1] if self.parts else None
-        if newest is None or newest.unread_since is None:
-            return saved, None
-        return saved, Unread(newest.file.inode, newest.unread_since)
+    def save(self) -> tuple[list[Saved], int]:
+        """Give what `resume` needs: the files of which something was read, and since when there are others, in ns.
 
-    def resume(self, saved: Sequence[Saved], unread: Unread | None) -> bool:
+        0: there are no others.
+        """
+        saved = [_saved(part) for part in self.parts if part.known[0]]
+        if not saved and self._read is not None:
+            saved.append(self._read)
+        since = next((part.modified for part in self.parts if part.unread_since is not None), 0)
+        return saved, since
+
+    def resume(self, saved: Sequence[Saved], since: int) -> bool:
         """Find the files again, wherever they are now, and those that came since; False: the newest is lost."""
         found = True
         for _ in range(_TRIES):
             self.close()
             listing = self._list()
-            found = self._resume(saved, unread, listing)
+            found = self._resume(saved, since, listing)
             if listing.is_still(self._list()):
                 break
         return found
@@ -122,21 +119,24 @@ class Chain:
             part.file.close()
         self.parts = []
 
-    def _resume(self, saved: Sequence[Saved], unread: Unread | None, listing: _Listing) -> bool:
+    def _resume(self, saved: Sequence[Saved], since: int, listing: _Listing) -> bool:
         siblings = listing.siblings
         places: dict[int, Part] = {}  # by place among the siblings; the one at the path is behind them
         here = self._open_here()
         place: int | None = None  # of the newest that something was read of
         for item in saved:
             place = self._find(item, here, siblings, places)
-        since = Unread(0, saved[-1].modified) if saved else unread
+        had_others = since > 0  # so the newest in `saved` was read to its end
+        if saved:
+            self._read = saved[-1]
+            since = self._read.modified + 1
         for number, sibling in enumerate(siblings):
             if number not in places and _is_unread(sibling, number, place, since):
                 self._open(sibling, number, places)
         if here is not None and len(siblings) not in places:
             places[len(siblings)] = Part(here)
         self.parts = [places[number] for number in sorted(places)]
-        return place is not None or not saved
+        return place is not None or not saved or had_others
 
     def _find(self, saved: Saved, here: Source | None, siblings: list[Rotated], places: dict[int, Part]) -> int | None:
         """Open the file of which is told, known by its inode or else by its first bytes; give its place."""
@@ -186,8 +186,12 @@ class Chain:
         place = self._place(last, listing)
         places: dict[int, Part] = {}
         read = next((part for part in reversed(self.parts) if part.known[0]), None)
-        read_place = None if read is None else self._place(read, listing)
-        since = Unread(0, last.modified if last.unread_since is None or place is not None else last.file.modified())
+        read_place = None
+        if read is not None:
+            read_place = self._place(read, listing)
+        elif self._read is not None:
+            read_place = _copy(siblings, self._read)
+        since = last.modified if last.unread_since is None or place is not None else last.file.modified()
         self._done &= {item[1:3] for item in siblings}
         for number, item in enumerate(siblings):
             if item.inode in known or item[1:3] in self._done:
@@ -244,6 +248,7 @@ class Chain:
         for number, part in reversed(list(enumerate(reversed(self.parts)))):
             if (number > LINGERING and not part.is_unfinished) or (number and _is_over(part, now)):
                 self._done.add((part.file.inode, part.file.modified()))
+                self._read = _saved(part) if part.known[0] else self._read
                 self.parts.remove(part)
                 part.file.close()
 
@@ -282,13 +287,9 @@ def _saved(part: Part) -> Saved:
     return Saved(part.name, part.file.inode, part.offset, part.modified, *part.known)
 
 
-def _is_unread(item: Rotated, number: int, place: int | None, since: Unread | None) -> bool:
-    """Whether a file at a place is behind that of the newest that something was read of; or else is younger."""
-    if place is not None and place < number:
-        return True
-    if since is None or (place is not None and since.inode == 0):
-        return False
-    return item.modified > since.modified or item[1:3] == since
+def _is_unread(item: Rotated, number: int, place: int | None, since: int) -> bool:
+    """Whether a file is behind the newest that something was read of; or where that is not there, is younger."""
+    return item.modified >= since if place is None else number > place
 
 
 def _fits(file: Source, saved: Saved, *, by_inode: bool) -> bool:

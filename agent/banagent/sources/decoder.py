@@ -54,6 +54,7 @@ class Decoder:
         cut = self._fitted.cut
         found: list[tuple[Entry, Sequence[int]]] = []
         misfits = 0
+        place = f"{self._source}@{name}:"
         first = at = taken.start + taken.extra
         for line in taken.lines:
             message = cut(line)
@@ -66,9 +67,8 @@ class Decoder:
                 passed = self._look(line, message, hits, sift)
                 if passed is not None:
                     parsed, hits = passed
-                    offset = taken.start if at == first else at
-                    time = settle(parsed.stamp, since, now, self._zone)
-                    found.append((self._entry(parsed, time, f"{self._source}@{name}:{offset}"), hits))
+                    position = f"{place}{taken.start if at == first else at}"
+                    found.append((self._entry(parsed, settle(parsed.stamp, since, now, self._zone), position), hits))
             at += len(line) + 1
         self.misfit = misfits > 0 and misfits == len(taken.lines)
         return found
@@ -96,26 +96,22 @@ class Decoder:
         self, line: bytes, message: bytes, hits: Sequence[int], sift: Callable[[bytes], Sequence[int]]
     ) -> tuple[Parsed, Sequence[int]] | None:
         """Look closer at a line that passed: its message may begin elsewhere, and its format be another."""
-        line = line.lstrip(b"\0")
-        for item in (self._fitted, *(item for item in self._formats if item is not self._fitted)):
-            parsed = item.parse(line)
-            if parsed is not None:
-                hits = hits if parsed.message == message else sift(parsed.message)
-                return (parsed, hits) if hits else None
+        parsed = self._fitted.parse(line)
+        if parsed is not None and parsed.message == message:
+            return parsed, hits
+        formats = (self._fitted, *(item for item in self._formats if item is not self._fitted))
+        for text in (line, line.lstrip(b"\0")) if line.startswith(b"\0") else (line,):
+            for item in formats:
+                parsed = item.parse(text)
+                if parsed is not None:
+                    hits = hits if parsed.message == message else sift(parsed.message)
+                    return (parsed, hits) if hits else None
         return None
 
     def _entry(self, parsed: Parsed, time: int, position: str) -> Entry:
-        return Entry(
-            time,
-            parsed.message,
-            position,
-            uid=None,
-            unit=None,
-            identifier=parsed.identifier,
-            pid=parsed.pid,
-            continuation=parsed.continuation,
-            source=self._source,
-        )
+        # uid and unit: a file has no sender
+        message, _, identifier, pid, continuation = parsed
+        return Entry(time, message, position, None, None, identifier, pid, continuation, self._source)
 
 
 class _Stream:

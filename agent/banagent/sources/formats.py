@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from banagent.core.events import SECOND
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from banagent.sources.stamps import Found, Local
-
-_LONGEST_TAG: Final = 255  # of a host's and a program's name, each
 
 
 class Parsed(NamedTuple):
@@ -51,9 +50,13 @@ class Syslog:
     The MESSAGE is as journald has it of the same line: less one blank after the tag's colon.
     """
 
+    _HOST: Final = re.compile(rb" \S{1,255} ")
     # a host's name, then a tag as in "postfix/smtpd[123]:"
-    _TAG: Final = re.compile(rb" (\S{1,%d}) (\S{1,%d}?)(?:\[(\d{1,10})\])?:(?: |$)" % (_LONGEST_TAG, _LONGEST_TAG))
-    _HOST: Final = re.compile(rb" \S{1,%d} " % _LONGEST_TAG)
+    _TAG: Final = re.compile(_HOST.pattern + rb"(\S{1,255}?)(?:\[(\d{1,10})\])?:(?: |$)")
+    # most lines that pass are like this: all in one step
+    _USUAL: Final = re.compile(
+        rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{6}))?(Z|[+-]\d\d:\d\d)" + _TAG.pattern,
+    )
     _PRIORITY: Final = re.compile(rb"<\d{1,3}>")
     _RFC5424: Final = re.compile(  # section 6: VERSION TIMESTAMP HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA MSG
         rb"\d{1,2} (\S{1,64}) \S{1,255} (\S{1,48}) (\S{1,128}) \S{1,32} "
@@ -71,16 +74,26 @@ class Syslog:
 
     def parse(self, line: bytes) -> Parsed | None:
         """Read stamp and tag; where there is no tag, the message begins behind the host."""
+        if usual := self._USUAL.match(line):
+            second, micro, zone, identifier, pid = usual.groups()
+            if (stamp := stamps.whole(second, zone)) is None:
+                return None
+            stamp += int(micro or 0)
+            return Parsed(line[usual.end() :], stamp, _text(identifier), int(pid) if pid else None)
+        return self._parse_unusual(line)
+
+    def _parse_unusual(self, line: bytes) -> Parsed | None:
         at = 0
         if line.startswith(b"<") and (priority := self._PRIORITY.match(line)):
             if match := self._RFC5424.match(line, priority.end()):
                 return self._rfc5424(line, match)
             at = priority.end()
-        found = stamps.syslog(line, at) or stamps.iso(line, at)
+        is_rfc3339 = line[at + 4 : at + 5] == b"-" and line[at + 10 : at + 11] == b"T"
+        found = stamps.iso(line, at) if is_rfc3339 else stamps.syslog(line, at)
         if found is None:
             return None
         if tag := self._TAG.match(line, found.end):
-            _, identifier, pid = tag.groups()
+            identifier, pid = tag.groups()
             return Parsed(line[tag.end() :], found.stamp, _text(identifier), int(pid) if pid else None)
         if host := self._HOST.match(line, found.end):
             return Parsed(line[host.end() :], found.stamp)
@@ -107,8 +120,9 @@ class NginxError:
 
     def parse(self, line: bytes) -> Parsed | None:
         """Read the date too."""
+        message = self.cut(line)
         found = stamps.iso(line)
-        return Parsed(line[20:], found.stamp) if found and found.end == 19 else None
+        return Parsed(message, found.stamp) if message is not None and found and found.end == 19 else None
 
 
 class ApacheError:
@@ -258,6 +272,7 @@ class Docker:
 
 
 _DATE: Final = rb"\d{4}-\d\d-\d\d[T ][ \d]?\d:\d\d:\d\d"
+_SYSLOG: Final = rb"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
 _CTIME: Final = rb"[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d \d{4}"
 
 MAKERS: Final[Mapping[str, Callable[[], Format]]] = {
@@ -265,15 +280,15 @@ MAKERS: Final[Mapping[str, Callable[[], Format]]] = {
     "nginx-error": NginxError,
     "apache-error": ApacheError,
     "access": Access,
+    # log_timestamp, then the name of one of its processes; in lines of syslog the host's comes there
+    "dovecot": lambda: Prefixed(_SYSLOG + rb" (?=[a-z][a-z0-9-]{0,40}[(<:])", stamps.syslog),
     # "2026-11-22 03:00:00.123 +0000 [123] ": all but date and time are options (log_selector, log_timezone)
     "exim": lambda: Prefixed(_DATE + rb"(?:\.\d{1,6})? (?:[+-]\d{4} )?(?:\[(\d{1,10})\] )?", stamps.iso),
     # "Sun Nov 22 03:00:00 2026 [pid 123] ", and without that what it writes to syslog
     "vsftpd": lambda: Prefixed(_CTIME + rb" (?:\[pid (\d{1,10})\] )?", stamps.ctime),
     # SystemLog: "2026-11-22 03:00:00,123 host proftpd[123] "; "Nov 22 03:00:00 host proftpd[123]: " up to 1.3.4
     "proftpd": lambda: Prefixed(
-        rb"(?:"
-        + _DATE
-        + rb"(?:[.,]\d{1,6})?|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) \S{1,255} [a-z]{1,32}\[(\d{1,10})\]:? ",
+        rb"(?:" + _DATE + rb"(?:[.,]\d{1,6})?|" + _SYSLOG + rb") \S{1,255} [a-z]{1,32}\[(\d{1,10})\]:? ",
         stamps.iso,
         stamps.syslog,
     ),
@@ -284,6 +299,12 @@ MAKERS: Final[Mapping[str, Callable[[], Format]]] = {
         stamps.iso,
         stamps.old_mysql,
     ),
+    # the channels of a logging statement: "22-Nov-2026 03:00:00.123 ", or print-time iso8601 and iso8601-utc
+    "named": lambda: Prefixed(
+        rb"(?:\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d\.\d{3}|" + _DATE + rb"\.\d{3}(?:Z|[+-]\d\d:?\d\d)?) ",
+        stamps.named,
+        stamps.iso,
+    ),
     "json": Json,
     "docker": Docker,
     "plain": Plain,
@@ -292,6 +313,7 @@ MAKERS: Final[Mapping[str, Callable[[], Format]]] = {
 NAMES: Final = tuple(MAKERS)
 
 
+@lru_cache(256)
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "replace")
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # <sys/inotify.h>
 MODIFY: Final = 0x2
 ATTRIB: Final = 0x4
+CLOSE_WRITE: Final = 0x8
 MOVED_FROM: Final = 0x40
 MOVED_TO: Final = 0x80
 CREATE: Final = 0x100

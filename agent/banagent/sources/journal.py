@@ -83,28 +83,18 @@ class Journal:
             raise unreadable(error) from error
         return Gap(time, first)
 
-    def seek(self, position: str) -> bool:
-        """Go on behind the entry at `position`; False if it is gone. Raises JournalError."""
-        return self.resume(position, 0) is None
-
     def seek_time(self, since: int) -> None:
         """Begin with the first entry at or after `since`, in µs since the epoch."""
         self._from = since
         self._reader.seek_realtime(since)
 
-    def read(
-        self,
-        sift: Callable[[bytes], Sequence[int]],
-        limit: int = SLICE,
-        before: Callable[[str], bool] | None = None,
-    ) -> Batch:
+    def read(self, sift: Callable[[bytes], Sequence[int]], limit: int = SLICE) -> Batch:
         """Read up to `limit` entries; those of whose message `sift` makes nothing are read no further.
 
-        `before` is called with each entry's position before anything else of it is looked at; False: it is left out.
         Raises JournalError.
         """
         reader = self._reader
-        advance, get = reader.advance, reader.get if before is None else self._get_unless(before)
+        advance, get = reader.advance, reader.get
         passed: list[tuple[Entry, Sequence[int]]] = []
         suppressed: list[Suppressed] = []
         read = damaged = 0
@@ -222,17 +212,6 @@ class Journal:
             unit, in_slice = said[2].decode("utf-8", "replace"), reader.word("OBJECT_SYSTEMD_SLICE")
             if any(trust.watches(unit, in_slice) for trust in self._trusts):
                 yield Suppressed(unit, int(said[1]), reader.time())
-
-    def _get_unless(self, before: Callable[[str], bool]) -> Callable[[str], bytes]:
-        """Give what gets a field of the entry at which the reader stands, as if it had none if `before` is false."""
-        reader = self._reader
-
-        def get(field: str) -> bytes:
-            if not before(reader.cursor()):
-                raise KeyError(field)
-            return reader.get(field)
-
-        return get
 
     def _go_behind(self, position: str) -> bool:
         """Stand at the entry at `position`, which was read; or if it isn't there, before the one that is now next."""

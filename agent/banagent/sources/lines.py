@@ -137,7 +137,7 @@ class Part:
                 lines[0] = lines[0][:LONGEST]
         rest = lines.pop()
         left_out = 0 if lines else self._left_out
-        if len(rest) > LONGEST:
+        if len(rest) >= LONGEST:
             kept = rest.lstrip(b"\0")[:LONGEST]  # a writer that does not append leaves a hole after a truncation
             left_out += len(rest) - len(kept)
             rest = kept

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from banagent.core.events import SECOND
 from banagent.sources.batch import Batch
-from banagent.sources.chain import Chain, Saved, Unread
+from banagent.sources.chain import Chain, Saved
 from banagent.sources.decoder import YEAR, Decoder
 from banagent.sources.lines import CHUNK, Part, Truncated
 from banagent.sources.rotation import LogFileError, PlainFile
@@ -56,10 +56,8 @@ class LogFile:
         """How far it was read, for `resume`; None: nothing was ever found there."""
         if not self._chain.parts:
             return None
-        saved, unread = self._chain.save()
-        found: dict[str, object] = {"seen": self._seen, "parts": saved}
-        if unread:
-            found["unread"] = unread
+        saved, since = self._chain.save()
+        found: dict[str, object] = {"seen": self._seen, "parts": saved, "since": since}
         if going_on := self._decoder.going_on:
             found["going_on"] = going_on
         return json.dumps(found, separators=(",", ":"))
@@ -74,6 +72,11 @@ class LogFile:
         """The open files that somebody may write to."""
         return [part.file.fileno() for part in self._chain.parts if isinstance(part.file, PlainFile)]
 
+    @property
+    def is_rotated(self) -> bool:
+        """Whether the path does not lead to the newest file that is known."""
+        return self._chain.is_rotated()
+
     def is_gone(self, now: int) -> bool:
         """Whether nothing is left of it, in any folder."""
         return self._chain.is_over(now)
@@ -81,21 +84,21 @@ class LogFile:
     def resume(self, position: str) -> bool:
         """Go on behind a saved position; False: it is none. What can't be found any more is told in `missed`."""
         try:
-            saved, unread, self._seen, self._decoder.going_on = _load(position)
+            saved, since, self._seen, self._decoder.going_on = _load(position)
         except (ValueError, TypeError, KeyError):
             self.missed.append(f"{self.path}: its saved position can't be read: lines may be missed")
             return False
-        if not self._chain.resume(saved, unread):
-            since = datetime.fromtimestamp(self._seen / SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if not self._chain.resume(saved, since):
+            seen = datetime.fromtimestamp(self._seen / SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             self.missed.append(
-                f"{self.path} was rotated, and where it was read last is not found: lines since {since} may be missed"
+                f"{self.path} was rotated, and where it was read last is not found: lines since {seen} may be missed"
             )
         return True
 
     def seek_time(self, since: int, now: int) -> None:
         """Begin with the first line at or after `since`, in µs since the epoch; without stamps, with what comes."""
         self._seen = since
-        self._chain.resume([], Unread(0, since * 1000))
+        self._chain.resume([], since * 1000)
         parts = self._chain.parts
         for number, part in enumerate(parts):  # also what was rotated away since then
             if isinstance(part.file, PlainFile):
@@ -150,15 +153,14 @@ class LogFile:
         return None
 
 
-def _load(position: str) -> tuple[list[Saved], Unread | None, int, list[str]]:
+def _load(position: str) -> tuple[list[Saved], int, int, list[str]]:
     """Read what `LogFile.position` wrote. Raises ValueError, TypeError or KeyError for anything else."""
     found: dict[str, Any] = json.loads(position)
     saved = [
         Saved(str(name), int(inode), max(int(offset), 0), int(modified), max(int(length), 0), str(known))
         for name, inode, offset, modified, length, known in found["parts"]
     ]
-    unread = Unread(*map(int, found["unread"])) if "unread" in found else None
-    return saved, unread, int(found["seen"]), [str(stream) for stream in found.get("going_on", ())]
+    return saved, int(found["since"]), int(found["seen"]), [str(stream) for stream in found.get("going_on", ())]
 
 
 def _lines(file: PlainFile, offset: int) -> Iterator[tuple[int, bytes]]:

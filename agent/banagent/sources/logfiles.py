@@ -27,16 +27,9 @@ if TYPE_CHECKING:
 MOST: Final = 200  # files followed; each may have some descriptors open, and a process has 1024
 
 _FILE: Final = inotify.MODIFY | inotify.ATTRIB  # the latter tells of a deletion
-_FOLDER: Final = (
-    inotify.CREATE
-    | inotify.MOVED_TO
-    | inotify.MOVED_FROM
-    | inotify.DELETE
-    | inotify.ATTRIB
-    | inotify.DELETE_SELF
-    | inotify.MOVE_SELF
-    | inotify.ONLYDIR
-)
+_ITSELF: Final = inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.ONLYDIR
+_FOLDER: Final = inotify.CREATE | inotify.MOVED_TO | inotify.MOVED_FROM | inotify.DELETE | inotify.ATTRIB | _ITSELF
+_NOTHING: Final = re.compile(r"(?!)")
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
@@ -194,6 +187,22 @@ class LogFiles:
         """Look which files there are, and which folders have to be watched for more."""
         first = not self._folders
         self._stale = False
+        found, folders = self._find(first=first)
+        self._forget_folders(folders)
+        known = {*found, *self._files}
+        for path in self.troubles.keys() - known - folders:
+            del self.troubles[path]
+        for path, formats in found.items():
+            if path not in self._files and base(path) not in known:
+                self._open(path, formats, first=first)
+        for path, file in list(self._files.items()):
+            if path in found and file.is_rotated:  # maybe before its folder was watched
+                self._restless[path] = None
+            if path not in found and path not in self._restless and file.is_gone(self._now()):
+                self._drop(path)
+
+    def _find(self, *, first: bool) -> tuple[dict[str, Sequence[str]], set[str]]:
+        """Give the files that the globs lead to, with their formats, and the folders on the way."""
         wanted: dict[str, set[str]] = {}
         found: dict[str, Sequence[str]] = {}
         waiting: list[str] = []
@@ -201,18 +210,12 @@ class LogFiles:
             paths = list(self._expand(pattern, wanted))
             if not paths and not any(_is_at(path, pattern) for path in self._files):
                 waiting.append(pattern)
+            if first:  # of a file that is not there now, the rest may be where it was rotated to
+                paths += [path for path in self._positions if _is_at(path, pattern)]
             for path in paths:
                 found.setdefault(path, formats)
-            if first:  # of a file that is not there now, the rest may be where it was rotated to
-                found |= {path: formats for path in self._positions if path not in found and _is_at(path, pattern)}
         self.waiting = tuple(waiting)
-        self._forget_folders(wanted)
-        for path, formats in found.items():
-            if path not in self._files and base(path) not in found.keys() | self._files.keys():
-                self._open(path, formats, first=first)
-        for path, file in list(self._files.items()):
-            if path not in found and path not in self._restless and file.is_gone(self._now()):
-                self._drop(path)
+        return found, set(wanted)
 
     def _open(self, path: str, formats: Sequence[str], *, first: bool) -> None:
         """Begin to follow a file."""
@@ -240,13 +243,26 @@ class LogFiles:
         *folders, last = pattern.strip("/").split("/")
         found = ["/"]
         for name in folders:
-            found = [path for folder in found for path in self._match(folder, name, wanted) if os.path.isdir(path)]  # noqa: PTH112 - of a text
+            found = [path for folder in found for path in self._enter(folder, name, wanted)]
         for folder in found:
-            yield from self._match(folder, last, wanted)
+            yield from self._match(folder, last, wanted, leaf=True)
 
-    def _match(self, folder: str, pattern: str, wanted: dict[str, set[str]]) -> list[str]:
+    def _enter(self, folder: str, pattern: str, wanted: dict[str, set[str]]) -> list[str]:
+        """Give the folders that one part of a glob matches in a folder.
+
+        One that is named is watched itself: what else comes and goes beside it, as in /tmp, is of no interest.
+        """
+        if _MAGIC.search(pattern):
+            return [path for path in self._match(folder, pattern, wanted) if os.path.isdir(path)]  # noqa: PTH112 - of a text
+        path = os.path.join(folder, pattern)  # noqa: PTH118 - likewise
+        if self._watch_itself(path, wanted):
+            return [path]
+        self._watch_folder(folder, pattern, wanted, leaf=False)
+        return [path] if self._watch_itself(path, wanted) or os.path.isdir(path) else []  # noqa: PTH112 - likewise
+
+    def _match(self, folder: str, pattern: str, wanted: dict[str, set[str]], *, leaf: bool = False) -> list[str]:
         """Give what one part of a glob matches in a folder."""
-        self._watch_folder(folder, pattern, wanted)
+        self._watch_folder(folder, pattern, wanted, leaf=leaf)
         if not _MAGIC.search(pattern):
             path = os.path.join(folder, pattern)  # noqa: PTH118 - of a text
             return [path] if os.path.lexists(path) else []
@@ -257,23 +273,39 @@ class LogFiles:
         except OSError as error:
             self.troubles[folder] = f"cannot look into {folder}: {error.strerror}; see: banagent check"
             return []
-        self.troubles.pop(folder, None)
         return sorted(found)
 
-    def _watch_folder(self, folder: str, pattern: str, wanted: dict[str, set[str]]) -> None:
-        """Watch a folder for names that `pattern` matches; its own name is watched for in the folder above."""
+    def _watch_itself(self, folder: str, wanted: dict[str, set[str]]) -> bool:
+        """Watch a folder for being renamed or deleted; give whether that is possible."""
+        assert self._inotify
+        if wanted.get(folder):
+            return True
+        try:
+            watch = self._inotify.add(folder, _ITSELF)
+        except OSError:
+            return False
+        wanted[folder] = set()
+        self._folders[watch] = _Folder(folder, _NOTHING)
+        return True
+
+    def _watch_folder(self, folder: str, pattern: str, wanted: dict[str, set[str]], *, leaf: bool) -> None:
+        """Watch a folder for names that `pattern` matches; its own name is watched for in the folder above.
+
+        A folder on the way (not a `leaf`) need not be readable: only that it is replaced is not noticed then.
+        """
         assert self._inotify
         wanted.setdefault(folder, set()).add(pattern)
         try:
             watch = self._inotify.add(folder, _FOLDER)
         except OSError as error:
-            if error.errno != EACCES:  # then its parts are known by name, and the folder above tells of a change
+            if leaf or error.errno != EACCES:
                 self.troubles[folder] = _unwatched(folder, error)
             return
+        self.troubles.pop(folder, None)
         names = re.compile("|".join(map(translate, sorted(wanted[folder]))))
         self._folders[watch] = _Folder(folder, names)
 
-    def _forget_folders(self, wanted: Mapping[str, set[str]]) -> None:
+    def _forget_folders(self, wanted: set[str]) -> None:
         """End the watches of folders that no glob leads to, and of those that are not at their path any more."""
         assert self._inotify
         current = {folder.path: watch for watch, folder in self._folders.items()}  # the newest of each path
@@ -291,6 +323,8 @@ class LogFiles:
 
 
 def _unwatched(path: str, error: OSError) -> str:
+    if error.errno == EACCES:
+        return f"cannot watch {path}: Permission denied; see: banagent check"
     if error.errno == ENOSPC:
         return f"cannot watch {path}: the user's inotify watches are used up; raise fs.inotify.max_user_watches"
     return f"cannot watch {path}: {error.strerror}"

@@ -32,6 +32,7 @@ _ISO: Final = re.compile(rb"(\d{4})[-/](\d\d)[-/](\d\d)[T ]" + _TIME + rb"(?:[.,
 _SYSLOG: Final = re.compile(rb"([A-Z][a-z]{2}) +(\d{1,2}) " + _TIME)  # RFC 3164, 4.1.2
 _CTIME: Final = re.compile(rb"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) " + _TIME + rb"(?:\.(\d{1,9}))? (\d{4})")
 _ACCESS: Final = re.compile(rb"(\d\d)/([A-Z][a-z]{2})/(\d{4}):" + _TIME + rb" ([+-]\d{4})")  # %t of Apache's LogFormat
+_NAMED: Final = re.compile(rb"(\d\d)-([A-Z][a-z]{2})-(\d{4}) " + _TIME + rb"(?:\.(\d{1,9}))?")
 _OLD_MYSQL: Final = re.compile(rb"(\d\d)(\d\d)(\d\d) " + _TIME)
 
 
@@ -63,6 +64,13 @@ def iso(line: bytes, at: int = 0) -> Found | None:
     return _found(_read(int(year), int(month), day, (hour, minute, second), zone), fraction, match.end())
 
 
+@lru_cache(_REMEMBERED)
+def whole(second: bytes, zone: bytes) -> int | None:
+    """Give the time of "2026-11-22T03:00:00" in a zone, in µs since the epoch; None: there was none."""
+    found = iso(second + zone)
+    return found.stamp if found and isinstance(found.stamp, int) else None
+
+
 def syslog(line: bytes, at: int = 0) -> Found | None:
     """Find "Nov  2 03:00:00"."""
     match = _SYSLOG.match(line, at)
@@ -88,6 +96,15 @@ def access(line: bytes, at: int = 0) -> Found | None:
         return None
     day, month, year, hour, minute, second, zone = match.groups()
     return _found(_read(int(year), _MONTHS.get(month, 0), day, (hour, minute, second), zone), None, match.end())
+
+
+def named(line: bytes, at: int = 0) -> Found | None:
+    """Find "22-Nov-2026 03:00:00.123"."""
+    match = _NAMED.match(line, at)
+    if match is None:
+        return None
+    day, month, year, hour, minute, second, fraction = match.groups()
+    return _found(_read(int(year), _MONTHS.get(month, 0), day, (hour, minute, second), None), fraction, match.end())
 
 
 def old_mysql(line: bytes, at: int = 0) -> Found | None:

@@ -22,7 +22,7 @@ _PORTION = 10_000  # addresses in a call, as org.banagent.varlink allows
 
 def ban(arguments: Namespace, _terminal: Terminal) -> Said:
     """Ban addresses and networks; one that can't be a network stops it before anything is done."""
-    permanent, bantime = _length(arguments.bantime)
+    permanent, bantime = length(arguments.bantime)
     networks = addresses.some(arguments, "ban")
     own = caller.address()
     banned = done = 0
@@ -80,7 +80,7 @@ def _lift(arguments: Namespace, networks: list[str] | None) -> int:
     return lifted
 
 
-def _length(text: str | None) -> tuple[bool | None, int | None]:
+def length(text: str | None) -> tuple[bool | None, int | None]:
     """Give whether it is for ever, and else how many seconds; neither if nothing is said. Raises Stopped."""
     if text is None:
         return None, None

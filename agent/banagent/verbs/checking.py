@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from banagent import config
+from banagent.config.lists import read_list
 from banagent.core import duration
 from banagent.verbs import DONE, REFUSED, Stopped
 from banagent.verbs.readable import unreadable
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
 
+    from banagent.config import Config
+    from banagent.errors import Mistake
     from banagent.verbs import Said
     from banagent.verbs.terminal import Terminal
 
@@ -24,10 +28,19 @@ def check(arguments: Namespace, _terminal: Terminal) -> Said:
     enabled = [jail.name for jail in found.jails if jail.enabled]
     yield f"no mistakes; {len(found.jails)} jails, enabled: {', '.join(enabled) or 'none'}"
     status = DONE
+    for mistake in _in_lists(found):
+        status = REFUSED
+        yield str(mistake)
     for told in unreadable(found):
         status = REFUSED
         yield told
     return status
+
+
+def _in_lists(found: Config) -> Iterator[Mistake]:
+    """Give the mistakes in the files that ignoreip names; the agent runs without what is wrong there."""
+    for name in dict.fromkeys(name for jail in found.jails if jail.enabled for name in jail.ignore_files):
+        yield from read_list(name).mistakes
 
 
 def timespan(arguments: Namespace, _terminal: Terminal) -> Said:

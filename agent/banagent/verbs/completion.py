@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from banagent.control.client import ControlError
+from banagent.errors import BanagentError
 from banagent.verbs import DONE, REFUSED
 from banagent.verbs.asking import agent, call, listing
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "fish")
 ASKED = {"JAIL": "jails", "ADDRESS": "addresses", "NETWORK": "addresses", "FILTER": "filters"}
-_FILES = ("FILE", "DIR", "PATH")
+_FILES = ("FILE", "DIR", "PATH", "LOG")
 _PATIENCE = 2.0  # seconds
 _MOST = 1000  # addresses that are offered, the newest
 
@@ -32,6 +33,7 @@ class Option:
         self.names = tuple(action.option_strings)
         self.help = (action.help or "").replace("%%", "%")
         self.takes = None if action.nargs == 0 else str(action.metavar)
+        self.words = [str(word) for word in action.choices or ()]  # that it takes, if they are few
 
 
 class Known:
@@ -55,8 +57,8 @@ def completion(arguments: argparse.Namespace, _terminal: Terminal) -> Said:
         yield "\n".join(write[arguments.what](known))
         return DONE
     try:
-        words = _ask(arguments)
-    except ControlError:
+        words = _filters() if arguments.what == "filters" else _ask(arguments)
+    except (ControlError, BanagentError):
         return REFUSED
     yield "\n".join(words)
     return DONE
@@ -64,9 +66,8 @@ def completion(arguments: argparse.Namespace, _terminal: Terminal) -> Said:
 
 def _ask(arguments: argparse.Namespace) -> list[str]:
     """Ask the agent. Raises ControlError."""
-    if arguments.what != "addresses":
-        name = "jail" if arguments.what == "jails" else "filter"
-        return sorted({str(jail[name]) for jail in call(arguments, "Jails", patience=_PATIENCE)["jails"]})
+    if arguments.what == "jails":
+        return sorted({str(jail["jail"]) for jail in call(arguments, "Jails", patience=_PATIENCE)["jails"]})
     found: list[str] = []
     with agent(arguments, _PATIENCE) as connected:
         for portion in listing(connected, "List", "bans"):
@@ -74,6 +75,13 @@ def _ask(arguments: argparse.Namespace) -> list[str]:
             if len(found) >= _MOST:
                 break
     return list(dict.fromkeys(found))[:_MOST]
+
+
+def _filters() -> list[str]:
+    """Give the names of all filters that there are, which need no agent. Raises ConfigError."""
+    from banagent import config  # noqa: PLC0415 - it takes time, and what the agent is asked for needs none of it
+
+    return sorted(config.filter_files())
 
 
 def _bash(verbs: list[Known]) -> Iterator[str]:
@@ -100,7 +108,8 @@ def _bash(verbs: list[Known]) -> Iterator[str]:
         for option in verb.options:
             if option.takes is not None:
                 patterns = "|".join(f"{verb.name}:{name}" for name in option.names)
-                yield f"        {patterns}) takes={option.takes} ;;"
+                offered = f" offered={' '.join(option.words)!r}" if option.words else ""
+                yield f"        {patterns}) takes={option.takes}{offered} ;;"
     yield "        *) case $verb in"
     for verb in verbs:
         names = " ".join(name for option in verb.options for name in option.names)
@@ -168,8 +177,12 @@ def _zsh(verbs: list[Known]) -> Iterator[str]:
 
 def _zsh_option(option: Option) -> str:
     text = option.help.replace("[", "(").replace("]", ")").replace(":", "\\:")
-    takes = "" if option.takes is None else f":{option.takes.lower()}:{_zsh_action(option.takes)}"
+    takes = "" if option.takes is None else f":{option.takes.lower()}:{_zsh_words(option)}"
     return " ".join(_zsh_quote(f"{name}[{text}]{takes}") for name in option.names)
+
+
+def _zsh_words(option: Option) -> str:
+    return f"({' '.join(option.words)})" if option.words else _zsh_action(str(option.takes))
 
 
 def _zsh_action(takes: str) -> str:
@@ -192,17 +205,19 @@ def _fish(verbs: list[Known]) -> Iterator[str]:
         condition = _fish_quote(f"__fish_seen_subcommand_from {verb.name}") if verb.name else "__fish_use_subcommand"
         for option in verb.options:
             names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names)
-            takes = "" if option.takes is None else f" {_fish_value(option.takes)}"
+            takes = "" if option.takes is None else f" {_fish_value(option)}"
             yield f"complete -c banagent -n {condition} {names}{takes} -d {_fish_quote(option.help)}"
+        if verb.name and verb.takes in _FILES:
+            yield f"complete -c banagent -n {condition} -F"
         if verb.name and (verb.words or verb.takes in ASKED):
             words = " ".join(verb.words) or _fish_asks(str(verb.takes))
             yield f"complete -c banagent -n {condition} -a {_fish_quote(words)}"
 
 
-def _fish_value(takes: str) -> str:
-    if takes in ASKED:
-        return f"-x -a {_fish_quote(_fish_asks(takes))}"
-    return "-r -F" if takes in _FILES else "-x"
+def _fish_value(option: Option) -> str:
+    if option.words or option.takes in ASKED:
+        return f"-x -a {_fish_quote(' '.join(option.words) or _fish_asks(str(option.takes)))}"
+    return "-r -F" if option.takes in _FILES else "-x"
 
 
 def _fish_asks(takes: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from banagent.verbs import Said
     from banagent.verbs.terminal import Terminal
 
+MANY_ADDRESSES = "many-addresses"  # PATTERN of core/networks.py, which takes time to import
 _PATIENCE = 120.0  # seconds: the agent reads the journal for it
 
 
@@ -45,6 +46,7 @@ def _lines(network: str, reply: dict[str, Any], terminal: Terminal, at: datetime
     if not standing:
         for count in reply["counts"]:
             yield from terminal.wrap(_count(count, terminal), "  ")
+            yield from _around(count, terminal)
         if not _is_known(reply):
             yield "It was never seen."
     if reply["entries"]:
@@ -84,16 +86,22 @@ def _ban(ban: dict[str, Any], rule: dict[str, Any] | None, terminal: Terminal, a
             f"{jail} bans {whom} for another {until(ban['end'], at)}, until {local(ban['end'])}; "
             f"it began {since(ban['start'], at)} ago and takes {span(ban['bantime'])}."
         )
-    if ban["failures"]:
+    if ban["pattern"] == MANY_ADDRESSES:
+        yield from terminal.wrap(_many(ban, terminal))
+    elif rule is not None and rule["counts"] == "bans":
+        yield f"{plural(ban['failures'], 'ban')} by other jails, the last by {terminal.show(ban['pattern'])}."
+    elif ban["failures"]:
         user = "" if ban["user"] is None else f', the last as user "{terminal.show(ban["user"])}"'
         yield from terminal.wrap(
             f"{plural(ban['failures'], 'failure')}{user}; "
             f"pattern {terminal.show(ban['pattern'])} of filter {terminal.show(ban['filter'])}."
         )
+    if ban["earlier"]:
+        yield f"It takes longer than a first ban: {plural(ban['earlier'], 'ban')} came before it."
     if ban["comment"] is not None:
         yield from terminal.wrap(f"Comment: {terminal.show(ban['comment'])}")
     if rule is not None:
-        yield f"The rule: {plural(rule['maxretry'], 'failure')} in {span(rule['findtime'])}."
+        yield f"The rule: {_limit(rule)} in {span(rule['findtime'])}."
 
 
 def _count(count: dict[str, Any], terminal: Terminal) -> str:
@@ -102,7 +110,32 @@ def _count(count: dict[str, Any], terminal: Terminal) -> str:
     if count["ignored"] is not None:
         return f"{jail} does not count its failures, by the rule: {terminal.show(count['ignored'])}."
     span_ = span(count["findtime"])
-    return f"{jail}: {count['failures']:,} of {plural(count['maxretry'], 'failure')} in {span_} that lead to a ban."
+    return f"{jail}: {count['failures']:,} of {_limit(count)} in {span_} that lead to a ban."
+
+
+def _limit(rule: dict[str, Any]) -> str:
+    return plural(rule["maxretry"], records.counted(rule))
+
+
+def _around(count: dict[str, Any], terminal: Terminal) -> Iterator[str]:
+    """Say what a jail knows of who logged in from there, and of the networks around it."""
+    jail = terminal.show(count["jail"])
+    if users := [terminal.show(user) for user in count.get("guarded") or ()]:
+        *others, last = users
+        names = f"{', '.join(others)} and {last}" if others else last
+        yield from terminal.wrap(f"{jail}: {names} logged in from there lately, and may fail more often.", "  ")
+    for crowd in count.get("networks") or ():
+        network, number, limit = terminal.show(crowd["network"]), crowd["addresses"], crowd["limit"]
+        addresses = "1 address" if number == 1 else f"{number} addresses"
+        text = f"{jail}: {addresses} of {network} failed; at {limit} it is banned as a whole."
+        yield from terminal.wrap(text, "  ")
+
+
+def _many(ban: dict[str, Any], terminal: Terminal) -> str:
+    """Say what led to a ban for what many addresses of a network did."""
+    if ban["failures"] > 1:
+        return f"{ban['failures']} addresses of it failed, few times each: it is banned as a whole."
+    return "Many addresses of its network failed, which can't be banned as a whole."
 
 
 def _entry(entry: dict[str, Any], terminal: Terminal) -> str:

@@ -48,7 +48,8 @@ def unreadable(found: Config) -> Iterator[str]:
         for jail in found.jails:
             if jail.enabled and jail.filter.source in {"auto", FILES}:
                 for path in _existing(jail.filter.logpath):
-                    yield from _told(jail.name, path, agent, unit)
+                    with suppress(FileNotFoundError):  # it was rotated away meanwhile
+                        yield from _told(jail.name, path, agent, unit)
 
 
 def _told(jail: str, path: Path, agent: pwd.struct_passwd, unit: Unit) -> Iterator[str]:
@@ -56,19 +57,27 @@ def _told(jail: str, path: Path, agent: pwd.struct_passwd, unit: Unit) -> Iterat
     if str(path).startswith(HOMES) and not unit.sees_homes:
         shown = _section("ProtectHome=read-only")
         yield f"{told}: its unit has ProtectHome=yes. To change that, write into {DROP_IN}:\n{shown}"
-    if unit.reads_all or _may_read(path, agent, unit.groups):
+    if unit.reads_all:
         return
-    yield f"{told}, {_mode(path)}. {_remedies(path)}"
+    if lacking := _lacking(path, agent, unit.groups):
+        yield f"{told}, {_mode(path)}. {_remedies(lacking, _user(path.stat().st_uid))}"
 
 
-def _remedies(path: Path) -> str:
-    file, folder = shlex.quote(str(path)), shlex.quote(str(path.parent))
+def _remedies(lacking: Iterable[tuple[str, Path]], owner: str) -> str:
+    """Say what to do.
+
+    No default ACL on the folder: it makes files that rely on the umask readable for everybody, and gives nothing to
+    those that are created with the mode 0600.
+    """
+    grants = "".join(f"    setfacl --modify user:{USER}:{rights} {shlex.quote(str(at))}\n" for rights, at in lacking)
     capability = "CAP_DAC_READ_SEARCH"
     return (
-        "Let it read this file, and those that come after it at a rotation:\n"
-        f"    setfacl --modify user:{USER}:r {file}\n"
-        f"    setfacl --modify user:{USER}:rx,default:user:{USER}:r {folder}\n"
-        f"or every file of the machine (systemd-analyze security: 1.4 instead of 1.2); write into {DROP_IN}:\n"
+        "Let it read this file (setfacl is in the package acl):\n"
+        f"{grants}"
+        'and so that it can read the one that logrotate puts in its place, have "create" there name no mode, or else:\n'
+        f"    create 640 {owner} adm\n"
+        "Or let it read every file of the machine (systemd-analyze security: 1.4 instead of 1.2); "
+        f"write into {DROP_IN}:\n"
         f"{_section(f'AmbientCapabilities={capability}', f'CapabilityBoundingSet={capability}')}"
     )
 
@@ -106,24 +115,42 @@ def _existing(patterns: Iterable[str]) -> list[Path]:
     return sorted({path for pattern in patterns for path in Path("/").glob(pattern.lstrip("/")) if path.is_file()})
 
 
-def _may_read(path: Path, agent: pwd.struct_passwd, groups: tuple[str, ...]) -> bool:
-    """Try it: a child takes the agent's rights and opens the file."""
-    numbers = [agent.pw_gid]
-    for name in groups:
-        with suppress(KeyError):
-            numbers.append(grp.getgrnam(name).gr_gid)
+def _lacking(path: Path, agent: pwd.struct_passwd, groups: tuple[str, ...]) -> list[tuple[str, Path]]:
+    """Give what the agent can't open, each with the rights that it lacks; nothing if it can read the file."""
+    numbers = [*os.getgrouplist(agent.pw_name, agent.pw_gid), *_numbers(groups)]
+    if _may("r", str(path), agent, numbers):
+        return []
+    real = path.resolve()
+    found: list[tuple[str, Path]] = []
+    for rights, item in [*(("rx", folder) for folder in reversed(real.parents)), ("r", real)]:
+        here = os.open(item, os.O_PATH | os.O_CLOEXEC)  # root's way there, so that this one's rights alone count
+        if not _may(rights, f"/proc/self/fd/{here}", agent, numbers):
+            found.append((rights, item))
+        os.close(here)
+    return found
+
+
+def _may(rights: str, path: str, agent: pwd.struct_passwd, groups: Iterable[int]) -> bool:
+    """Try it: a child takes the agent's rights and opens what is there."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            os.setgroups(numbers)
+            os.setgroups(list(groups))
             os.setgid(agent.pw_gid)
             os.setuid(agent.pw_uid)
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-            status = _PERMITTED
+            if rights == "r" or os.access(path, os.X_OK):
+                status = _PERMITTED
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == _PERMITTED
+
+
+def _numbers(groups: Iterable[str]) -> Iterator[int]:
+    for name in groups:
+        with suppress(KeyError):
+            yield grp.getgrnam(name).gr_gid
 
 
 def _unit() -> Unit:
@@ -134,7 +161,7 @@ def _unit() -> Unit:
         shown = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout  # noqa: S603 - constants
     except (OSError, subprocess.SubprocessError):
         return Unit()
-    said = dict(line.partition("=")[::2] for line in shown.splitlines())
+    said = {name: value for name, _, value in (line.partition("=") for line in shown.splitlines())}
     return Unit(
         tuple(said.get("SupplementaryGroups", "").split()) or GROUPS,
         "cap_dac_read_search" in said.get("AmbientCapabilities", "").lower(),

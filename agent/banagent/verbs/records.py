@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from banagent.verbs.terminal import Terminal
 
-_JAIL_STYLES = {"waiting": "yellow", "failed": "red"}
+_JAIL_STYLES = {"waiting": "yellow", "failed": "red", "tripped": "red"}
 _OVER = {"admin": "lifted", "off": "lifted"}  # other reasons say it themselves
 _JAIL = Column("JAIL", least=20)
 _USER = Column("USER", least=20)
@@ -62,6 +62,11 @@ def jails(listed: Sequence[dict[str, Any]], terminal: Terminal) -> list[str]:
 def after(jail: dict[str, Any]) -> str:
     """Say what leads to a ban: `5 in 1h`; empty for a jail that does not count."""
     return f"{jail['maxretry']:,} in {span(jail['findtime'])}" if jail["maxretry"] else ""
+
+
+def counted(jail: dict[str, Any]) -> str:
+    """Give the noun for what a jail counts."""
+    return "ban" if jail["counts"] == "bans" else "failure"
 
 
 def ports(jail: dict[str, Any]) -> str:

@@ -45,6 +45,8 @@ def screen(reply: dict[str, Any], terminal: Terminal, at: datetime) -> Iterator[
         f"{plural(reply['bans'], 'ban')} stand{'s' if reply['bans'] == 1 else ''}; "
         f"{plural(reply['failures'], 'failure')} and {plural(reply['decided'], 'ban')} since the start."
     )
+    if reply["allowed"]:
+        yield f"{plural(reply['allowed'], 'network')} allowed, see: banagent allowed"
     if reply["jails"]:
         yield ""
         yield from records.jails(reply["jails"], terminal)
@@ -69,7 +71,7 @@ def _attention(reply: dict[str, Any], at: datetime) -> Iterator[tuple[str, str]]
         told |= {trouble["subject"], trouble["text"]}
         yield trouble["subject"], f"{trouble['text']} (for {since(trouble['since'], at)})"
     for jail in reply["jails"]:
-        told_of = jail["jail"] in told or jail["reason"] in told
+        told_of = f"jail {jail['jail']}" in told or jail["jail"] in told or jail["reason"] in told
         if jail["state"] != "active" and jail["maxretry"] and not told_of:
             yield f"jail {jail['jail']}", f"{jail['state']}: {jail['reason'] or _SEE}"
 
@@ -118,12 +120,15 @@ def _jail_screen(jail: dict[str, Any], bans: list[dict[str, Any]], terminal: Ter
         yield ""
     on = "all ports" if jail["ports"] is None else f"port {records.ports(jail)}"
     if jail["maxretry"]:
+        what = records.counted(jail)
         length = "for ever" if jail["bantime"] is None else f"for {span(jail['bantime'])}"
         yield from terminal.wrap(
-            f"{name} bans {length} on {on} after {plural(jail['maxretry'], 'failure')} in {span(jail['findtime'])}."
+            f"{name} bans {length} on {on} after {plural(jail['maxretry'], what)} in {span(jail['findtime'])}."
         )
+        if limit := jail.get("networks"):
+            yield from terminal.wrap(f"A network of which {limit} addresses fail in that time is banned as a whole.")
         yield from terminal.wrap(
-            f"{plural(jail['failures'], 'failure')} in that time of those who are not banned, "
+            f"{plural(jail['failures'], what)} in that time of those who are not banned, "
             f"{jail['failures_total']:,} since the start."
         )
     else:

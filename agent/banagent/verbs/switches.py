@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""`off`, `on`, `reload` and `version`."""
+"""`off`, `on`, `resume`, `reload` and `version`."""
 
 from __future__ import annotations
 
 from banagent import __version__
 from banagent.control.client import ControlError, Refused
-from banagent.verbs import DONE, Stopped
+from banagent.verbs import DONE, REFUSED, Stopped
 from banagent.verbs.asking import call
 from banagent.verbs.text import plural
 
@@ -29,6 +29,17 @@ def on(arguments: Namespace, _terminal: Terminal) -> Said:
     """Ban again."""
     call(arguments, "On")
     yield "banning again, for what is logged from now on"
+    return DONE
+
+
+def resume(arguments: Namespace, terminal: Terminal) -> Said:
+    """Let a jail ban again that its circuit breaker has stopped."""
+    withheld = call(arguments, "Resume", jail=arguments.jail)["withheld"]
+    name = terminal.show(arguments.jail)
+    if withheld is None:
+        yield f"{name} had not stopped"
+        return REFUSED
+    yield f"{name} bans again; it held {plural(withheld, 'ban')} back"
     return DONE
 
 

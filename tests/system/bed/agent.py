@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UNIT: Final = "banagent.service"
+COMMAND: Final = "/usr/local/bin/banagent"
 MAXRETRY: Final = 3
 # all that an installation needs of the project, which proves that it needs no more
 _SOURCE: Final = ("LICENSE", "Makefile", "README.md", "pyproject.toml", "agent", "filters", "man", "units")
@@ -101,13 +103,18 @@ class Agent:
         """Wait for an entry of its log."""
         return self.machine.wait_for_entry(*matches, unit=UNIT, after=after, fits=fits)
 
-    def banned(self, source: str, *, after: str | None = None) -> Fields:
+    def jail(self, jail: str) -> dict[str, Any]:
+        """Give what `banagent status JAIL` says."""
+        said: dict[str, Any] = json.loads(self.machine.run([COMMAND, "status", jail, "--json"]).stdout)
+        return said
+
+    def banned(self, source: str, *, jail: str = "sshd", after: str | None = None) -> Fields:
         """Wait until the address or network is banned, and see it in the kernel; give the entry that tells of it."""
-        entry = self.logged(_BANNED, f"BANAGENT_ADDRESS={source}", after=after)
-        assert source in self.bans()
+        entry = self.logged(_BANNED, f"BANAGENT_ADDRESS={source}", f"BANAGENT_JAIL={jail}", after=after)
+        assert source in self.bans(jail)
         return entry
 
-    def bans(self) -> dict[str, float]:
+    def bans(self, jail: str = "sshd") -> dict[str, float]:
         """Give how many seconds each ban of the jail has left, as the kernel has them."""
         listed = self.machine.run(["nft", "list", "table", "inet", "banagent"], check=False)
         if listed.returncode:
@@ -116,24 +123,24 @@ class Agent:
         return {
             _network(element["elem"]["val"], part["name"]): element["elem"]["expires"]
             for part in sets
-            if part["name"].startswith("sshd.")
+            if part["name"].startswith(f"{jail}.")
             for element in part.get("elem", ())
         }
 
-    def dropped(self) -> int:
+    def dropped(self, jail: str = "sshd") -> int:
         """Give how many packets the jail's rules have dropped."""
         rules: list[list[dict[str, Any]]] = [
             item["rule"]["expr"]
-            for item in self.machine.nft("list", "chain", "inet", "banagent", "sshd.dport")
+            for item in self.machine.nft("list", "chain", "inet", "banagent", f"{jail}.dport")
             if "rule" in item
         ]
         return sum(part["counter"]["packets"] for rule in rules for part in rule if "counter" in part)
 
-    def see_blocked(self, source: str) -> None:
+    def see_blocked(self, source: str, *, jail: str = "sshd", port: int = 22) -> None:
         """See that packets vanish, and that it is a ban's rule that drops them."""
-        before = self.dropped()
-        assert not self.machine.connects(source, timeout=0.3)
-        assert self.dropped() > before
+        before = self.dropped(jail)
+        assert not self.machine.connects(source, port, timeout=0.3)
+        assert self.dropped(jail) > before
 
 
 def remaining(entry: Fields, machine: Machine) -> float:

@@ -157,9 +157,9 @@ class Machine:
         return True
 
     def ssh_attempt(
-        self, source: str, user: str, password: str, *, target: str | None = None, port: int = 22
+        self, source: str, user: str, password: str, *, target: str | None = None, port: int = 22, command: str = "true"
     ) -> Attempt:
-        """Try to log in with OpenSSH's client, once, from one of the attacker's addresses."""
+        """Try to log in with OpenSSH's client, once, from one of the attacker's addresses, and run a command there."""
         settings = {
             "BindAddress": source,
             "ConnectTimeout": "3",
@@ -177,7 +177,7 @@ class Machine:
             "SSH_ASKPASS_REQUIRE": "force",
             "BED_PASSWORD": password,
         }
-        argv = ["ssh", "-F", "/dev/null", *options, target or _goal(source), "true"]
+        argv = ["ssh", "-F", "/dev/null", *options, target or _goal(source), command]
         begin = time.monotonic()
         result = self.attacker(argv, check=False, environment=environment)
         return Attempt(result.returncode, time.monotonic() - begin, result.stderr.strip().rpartition("\n")[2])

@@ -77,7 +77,7 @@ class Root:
         return (self.layers[-1] / "usr/bin/python3").readlink().name.removeprefix("python")
 
     def layer(self, name: str, script: str, *, key: str, binds: Mapping[Path, str] | None = None) -> Root:
-        """Put what the shell `script` does, as root in a chroot and without network, above this root.
+        """Put what the shell `script` does, as root in a chroot, above this root.
 
         `binds` maps folders of the host to where the script finds them, read-only. The result is kept for ever under
         `key` (all that decides it, apart from the script and this root) and is made at most once.
@@ -131,6 +131,11 @@ def root_with_wheels(suite: str) -> Root:
         /opt/venv/bin/pip install --quiet --no-index --no-deps /opt/wheels/*.whl
     """
     return bare.layer(f"{suite}-wheels", script, key=wheels.name, binds={wheels: "/mnt"})
+
+
+def root_with_servers(base: Root) -> Root:
+    """Give `base` with nginx, dovecot, postfix and vsftpd, none of them enabled; the first time it takes a while."""
+    return base.layer(f"{base.suite}-servers", (HERE / "servers.sh").read_text(), key="")
 
 
 def _requirements() -> list[str]:
