@@ -401,3 +401,15 @@ def test_why_of_neighbours_and_of_who_logged_in(
         sshd("198.18.5.3", 1)
         agent.wait_for("banned jail=sshd address=198.18.5.0/24 .*failures=3 .*pattern=many-addresses")
         assert [ban["address"] for ban in call(tmp_path, "Why", address="198.18.5.9")["bans"]] == ["198.18.5.0/24"]
+
+
+def test_an_attack_by_many_addresses_on_a_user_is_told(
+    tmp_path: Path, journald: Journald, network: Network, sshd: Any
+) -> None:
+    with running(tmp_path, journald, network) as agent:
+        agent.told("reading live")
+        for number in range(60):
+            sshd(f"198.18.{number}.1", 1)
+        agent.wait_for("a distributed attack on a user jail=sshd user=root reason=.about 50 addresses, 50 networks")
+        agent.told("60 failures and 0 bans")
+        assert agent.log.count("a distributed attack") == 1

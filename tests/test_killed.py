@@ -375,7 +375,7 @@ def expected(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", range(8))
 def test_killed_at_any_moment(
-    part: int, journal: Path, config: Config, begun: Path, expected: tuple[list[Any], Any], tmp_path: Path
+    part: int, *, journal: Path, config: Config, begun: Path, expected: tuple[list[Any], Any], tmp_path: Path
 ) -> None:
     namespace = Namespace()
     with namespace.entered():
@@ -395,7 +395,8 @@ def test_killed_at_any_moment(
             assert kills
             bans, standing = outcome(state)
             assert judgement(state) == expected[1], f"seed {seed}"
-            assert bans == expected[0], f"seed {seed}"  # each jail's decisions; those of several sources come in any order
+            # each jail's decisions; those of several sources come in any order
+            assert bans == expected[0], f"seed {seed}"
             now = time.time_ns() // 1000
             assert {(ban.jail, ban.address) for ban in bans if ban.end > now + SECOND} <= standing, f"seed {seed}"
             assert standing <= {(ban.jail, ban.address) for ban in bans if ban.end > now - SECOND}, f"seed {seed}"

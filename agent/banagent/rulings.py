@@ -91,10 +91,14 @@ class Rulings:
         failures, bans = await self._forget_all() if given is None else self._forget(given)
         lifted = self._lift(given) if unban else 0
         agent.pipeline.save()
-        whom = "all" if given is None else f"{len(addresses)} addresses" if len(addresses) > 1 else None
-        agent.enforcer.tell("reset", "reset", address=None if whom else str(given and given[0]), reason=whom)
+        self._tell_reset([] if addresses is None else addresses)
         agent.follow_up()
         return {"failures": failures, "bans": bans, "lifted": lifted}
+
+    def _tell_reset(self, addresses: list[str]) -> None:
+        one = addresses[0] if len(addresses) == 1 else None
+        many = None if one else f"{len(addresses)} addresses" if addresses else "all addresses"
+        self._agent.enforcer.tell("reset", "reset", address=one, reason=many)
 
     def _forget(self, given: list[Network]) -> tuple[int, int]:
         """Forget failures and records of some; give how many failures and bans that were."""

@@ -20,7 +20,7 @@ FACTOR = "must be a number above 0 and below 1e+09"
 MULTIPLIERS = 'must be a list of numbers such as [1, 2, 4, 8], or "1 2 4 8"'
 READS_NOTHING = "the jail counts bans, and reads nothing; remove it"
 COMMON = (
-    "ports, bantime, findtime, maxretry, ignoreip, mode, source, scope, "
+    "ports, bantime, findtime, maxretry, ignoreip, mode, guard, networks, breaker, source, scope, "
     "logpath, formats, units, uids, identifiers, containers"
 )
 
@@ -69,8 +69,8 @@ ONE = [
     (
         "defaults.ignoreip = '192.0.2.1'",
         (
-            'defaults.ignoreip = "192.0.2.1": must be a list of addresses and networks, '
-            'such as ["192.0.2.0/24", "2001:db8::1"]'
+            'defaults.ignoreip = "192.0.2.1": must be a list of addresses, networks and files of them, '
+            'such as ["192.0.2.0/24", "2001:db8::1", "file:/PATH"]'
         ),
     ),
     (
@@ -116,11 +116,11 @@ ONE = [
     ),
     # unknown keys
     ("jails.sshd.maxrety = 3", 'jails.sshd.maxrety = 3: unknown key; did you mean "maxretry"?'),
-    ("jails.sshd.zzz = {a = 1}", f"jails.sshd.zzz: unknown key; there are enabled, filter, {COMMON}"),
+    ("jails.sshd.zzz = {a = 1}", f"jails.sshd.zzz: unknown key; there are enabled, filter, counts, {COMMON}"),
     ("DEFAULT.bantime = 3", 'DEFAULT: unknown key; did you mean "defaults"?'),
     ('defaults."bantime.time" = 3', 'defaults."bantime.time" = 3: unknown key; did you mean "bantime"?'),
     ("defaults.bantime.tme = 3", 'defaults.bantime.tme = 3: unknown key; did you mean "time"?'),
-    ('"\\u001b[31m" = 1', '"\\u001b[31m" = 1: unknown key; there are defaults, jails, notify'),
+    ('"\\u001b[31m" = 1', '"\\u001b[31m" = 1: unknown key; there are defaults, jails, history, notify'),
     # keys that come later, and keys of fail2ban
     ("defaults.scope = 'forward'", f'defaults.scope = "forward": {LATER}'),
     ("[notify]", f"notify: {LATER}"),

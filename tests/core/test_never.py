@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from banagent.core.address import Network, parse_network
@@ -17,22 +17,22 @@ from banagent.core.events import SECOND, Offence
 from banagent.core.jail import Jail, Rule
 from banagent.core.never import LOOPBACK, Allowed, Cover, Host, Never
 
+
 # few bits, so that they meet: hosts, /64, /24 and what is around and between them
-_V4 = st.builds(
-    lambda low, prefix: parse_network(f"192.0.{low >> 8}.{low & 255}/{prefix}"),
-    st.integers(0, 0x3FF),
-    st.sampled_from((32, 32, 32, 24, 28, 22, 16, 0)),
-)
-_V6 = st.builds(
-    lambda subnet, low, prefix: parse_network(f"2001:db8:0:{subnet:x}::{low:x}/{prefix}"),
-    st.integers(0, 5),
-    st.integers(0, 5),
-    st.sampled_from((128, 128, 128, 64, 120, 56, 48, 0)),
-)
+def _v4(low: int, prefix: int) -> Network:
+    return parse_network(f"192.0.{low >> 8}.{low & 255}/{prefix}")
+
+
+def _v6(subnet: int, low: int, prefix: int) -> Network:
+    return parse_network(f"2001:db8:0:{subnet:x}::{low:x}/{prefix}")
+
+
+_V4 = st.builds(_v4, st.integers(0, 0x1FF), st.sampled_from((*[32] * 12, 24, 24, 28, 22, 16, 0)))
+_V6 = st.builds(_v6, st.integers(0, 2), st.integers(0, 3), st.sampled_from((*[128] * 12, 64, 64, 120, 56, 48, 0)))
 _NETWORKS = st.one_of(_V4, _V6)
 _HOSTS = _NETWORKS.filter(lambda net: net.is_host)
 _SOME = st.frozensets(_HOSTS, max_size=4)
-_LINKS = st.frozensets(_NETWORKS.filter(lambda net: not net.is_host and net.prefix), max_size=3)
+_LINKS = st.frozensets(_NETWORKS.filter(lambda net: not net.is_host and net.prefix), max_size=1)
 
 
 @st.composite
@@ -41,19 +41,18 @@ def _hosts(draw: Any) -> Host:
     return Host(draw(_SOME), draw(_LINKS) | bridged, draw(_SOME), bridged)
 
 
-def of_python(net: Network) -> IPv4Network | IPv6Network:
-    return ip_network(str(net))
-
-
 def overlap(one: Network, other: Network) -> bool:
-    a, b = of_python(one), of_python(other)
-    return a.version == b.version and a.overlaps(b)  # type: ignore[arg-type]  # of one version
+    a, b = ip_network(str(one)), ip_network(str(other))
+    if isinstance(a, IPv4Network):
+        return isinstance(b, IPv4Network) and a.overlaps(b)
+    return isinstance(b, IPv6Network) and a.overlaps(b)
 
 
+@settings(max_examples=300)
 @given(
     host=_hosts(),
-    ignore=st.lists(_NETWORKS, max_size=3),
-    listed=st.lists(_NETWORKS, max_size=3),
+    ignore=st.lists(_NETWORKS, max_size=2),
+    listed=st.lists(_NETWORKS, max_size=2),
     allow=st.lists(st.tuples(_NETWORKS, st.one_of(st.none(), st.integers(1, 9))), max_size=3),
     offenders=st.lists(st.tuples(st.integers(0, 10), _NETWORKS), max_size=8),
     by_hand=st.lists(_NETWORKS, max_size=4),

@@ -30,6 +30,15 @@ class Shape(NamedTuple):
 
 
 SHAPES: Final = (
+    # who has logged in would gain by being somebody else
+    Shape(
+        "login",
+        "Accepted publickey for root from <ADDRESS> port 4711 ssh2: RSA-CERT SHA256:Zm9v ID <FIELD> (serial 0)"
+        " CA RSA SHA256:YmFy",
+        16_000,
+        user=False,
+        escapes=True,
+    ),
     Shape("failed", "Failed password for invalid user <FIELD> from <ADDRESS> port 4711 ssh2", 100, escapes=True),
     Shape("failed", "Failed password for <FIELD> from <ADDRESS> port 4711 ssh2", 100, escapes=True),
     Shape("failed", "Failed keyboard-interactive/pam for invalid user <FIELD> from <ADDRESS> port 4711 ssh2", 100),

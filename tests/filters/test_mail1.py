@@ -143,8 +143,8 @@ SHAPES: Final = (
     Shape(
         "dovecot", "not-so", f"imap-login: Disconnected (tried to use disallowed plaintext auth): {_LOGIN}", login_user
     ),
-    Shape("dovecot", "", f"imap-login: Login: {_LOGIN}, mpid=18, TLS, session=<PeYcgjjOGOisEQAB>", login_user),
-    Shape("dovecot", "", f"imap-login: Logged in: {_LOGIN}, mpid=18, TLS, session=<PeYcgjjOGOisEQAB>", login_user),
+    Shape("dovecot", "login", f"imap-login: Login: {_LOGIN}, mpid=18, TLS, session=<PeYcgjjOGOisEQAB>", login_user),
+    Shape("dovecot", "login", f"imap-login: Logged in: {_LOGIN}, mpid=18, TLS, session=<PeYcgjjOGOisEQAB>", login_user),
     Shape("dovecot", "", f"imap-login: Disconnected (auth service reported temporary failure): {_LOGIN}", login_user),
     Shape("dovecot", "unknown-user", "auth: sql(<FIELD>,<ADDRESS>,<y>): unknown user", auth_user),
     Shape(

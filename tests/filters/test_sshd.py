@@ -101,6 +101,18 @@ def test_the_fake_address_would_be_found_if_it_were_the_peers() -> None:
             assert address_in(logged(shape, FAKE, b"x")) == FAKE
 
 
+@pytest.mark.parametrize("address", TRUE)
+def test_who_logged_in_is_the_peer(address: str) -> None:
+    """A name with a blank in it could hold an address, and is not believed."""
+    shape = Shape("login", "Accepted password for <FIELD> from <ADDRESS> port 4711 ssh2", 100)
+    for field in (*FIELDS, b"x"):
+        name = kept(shape, field)
+        if not name or b" " in name:
+            assert address_in(logged(shape, address, field)) is None, field
+        elif name.isalnum():
+            assert address_in(logged(shape, address, field)) == address, field
+
+
 @pytest.mark.parametrize("failregex", SSHD.failregexes, ids=lambda failregex: failregex.name)
 def test_a_line_is_one_patterns(failregex: Failregex) -> None:
     for sample in failregex.samples:

@@ -186,19 +186,8 @@ class Answering:
             new = [text for text in given["addresses"] if (text, name) not in standing]
             self.bans += [ban(text, jail=name, comment=given["comment"]) for text in new]
             return {"banned": len(new)}
-        if method == "Allow":
-            now = ago(seconds=0)
-            end = None if given["duration"] is None else ahead(seconds=given["duration"])
-            self.allowed += [
-                {"address": text, "start": now, "end": end, "comment": given["comment"]} for text in given["addresses"]
-            ]
-            return {"allowed": len(given["addresses"]), "lifted": 1}
-        if method == "Disallow":
-            named = [item for item in self.allowed if given["all"] or item["address"] in given["addresses"]]
-            self.allowed = [item for item in self.allowed if item not in named]
-            return {"disallowed": len(named)}
-        if method == "Reset":
-            return {"failures": 2, "bans": 1, "lifted": 3 if given["unban"] else 0}
+        if method in ("Allow", "Disallow", "Reset"):
+            return self._ruled(method, given)
         if method in ("Unban", "Off"):
             everything = method == "Off" or given["all"]
             lifted = [
@@ -212,13 +201,22 @@ class Answering:
             ]
             self.bans = [item for item in self.bans if item not in lifted]
             return {"lifted": len(lifted)}
-        if method == "On":
-            return {}
-        if method == "Resume":
-            return {"withheld": 12}
-        if method == "Reload":
-            return {"jails": ["sshd"]}
-        raise AssertionError(f"no answer to {method}")
+        others: dict[str, dict[str, Any]] = {"On": {}, "Resume": {"withheld": 12}, "Reload": {"jails": ["sshd"]}}
+        return others[method]
+
+    def _ruled(self, method: str, given: Mapping[str, Any]) -> Answer:
+        if method == "Allow":
+            now = ago(seconds=0)
+            end = None if given["duration"] is None else ahead(seconds=given["duration"])
+            self.allowed += [
+                {"address": text, "start": now, "end": end, "comment": given["comment"]} for text in given["addresses"]
+            ]
+            return {"allowed": len(given["addresses"]), "lifted": 1}
+        if method == "Disallow":
+            named = [item for item in self.allowed if given["all"] or item["address"] in given["addresses"]]
+            self.allowed = [item for item in self.allowed if item not in named]
+            return {"disallowed": len(named)}
+        return {"failures": 2, "bans": 1, "lifted": 3 if given["unban"] else 0}
 
 
 @contextmanager

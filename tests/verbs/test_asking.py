@@ -152,10 +152,9 @@ def test_status_in_json(agent: Answering, prompt: Prompt) -> None:
 
 
 def test_status_of_a_jail_that_counts_bans(agent: Answering, prompt: Prompt) -> None:
-    agent.bans = [ban("192.0.2.1", jail="recidive")]
-    agent.replies["Jails"] = {"jails": [jail("recidive", counts="bans", ports=None, findtime=3 * 86400, failures=2)]}
-    lines = prompt("status", "recidive").out.splitlines()
-    assert lines[0] == "recidive bans for 1h on all ports after 5 bans in 3d."
+    agent.replies["Jails"] = {"jails": [jail("sshd", counts="bans", ports=None, findtime=3 * 86400, failures=2)]}
+    lines = prompt("status", "sshd").out.splitlines()
+    assert lines[0] == "sshd bans for 1h on all ports after 5 bans in 3d."
     assert lines[1].startswith("2 bans in that time of those who are not banned, ")
 
 

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,9 +123,8 @@ def test_get(agent: Answering, prompt: Prompt) -> None:
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let the configuration be below a folder of the test's own, and be root."""
     path = tmp_path / "etc/banagent/conf.d/90-set.toml"
-    load = config.load
     monkeypatch.setattr(persisting, "FILE", path)
-    monkeypatch.setattr(config, "load", lambda **more: load(root=tmp_path, **more))
+    monkeypatch.setattr(config, "load", partial(config.load, root=tmp_path))
     monkeypatch.setattr("banagent.verbs.setting.geteuid", lambda: 0)
     return path
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from banagent.config import checks
 from banagent.config.filters import EXTENDS, build
 from banagent.config.jails import Source
+from banagent.config.probe import Budget
 from banagent.config.table import suggest
 from banagent.config.toml import Document, read, shown
 from banagent.errors import ConfigError, Mistake
@@ -27,6 +28,7 @@ class FilterFiles:
         self._files = files
         self._vendor = vendor
         self._read: dict[Path, Document | ConfigError] = {}
+        self._budget = Budget()
 
     def in_force(self) -> dict[str, Path]:
         """Give the file of each name that has the last word."""
@@ -44,7 +46,7 @@ class FilterFiles:
             document = self._document(path)
             chain = self._chain(path)
             bases = tuple(self._document(base) for base in chain)
-            probed = any(one.parent != self._vendor for one in (path, *chain))
+            probed = self._budget if any(one.parent != self._vendor for one in (path, *chain)) else None
             return Source(document, build(name, document, bases, probed=probed), bases)
         except ConfigError as error:
             mistakes.extend(error.mistakes)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from banagent.config import checks, patterns
 from banagent.config.patterns import Context, Pattern
+from banagent.config.probe import Budget
 from banagent.config.table import Key, Values, read_table
 from banagent.config.toml import dotted, is_list, is_table, notation
 from banagent.core.filter import (
@@ -369,10 +370,10 @@ class _Part(NamedTuple):
             yield item if is_table(item) else {}
 
 
-def build(name: str, document: Document, bases: Iterable[Document] = (), *, probed: bool = False) -> Filter:
+def build(name: str, document: Document, bases: Iterable[Document] = (), *, probed: Budget | None = None) -> Filter:
     """Make the filter of a file and of `bases`, those that it extends, the nearest first.
 
-    With `probed` the time of its patterns is measured. Raises ConfigError with all that is wrong.
+    With `probed` the time of its patterns is measured, within that. Raises ConfigError with all that is wrong.
     """
     parts = _parts((*reversed([*bases]), document), probed=probed)
     values = parts[-1].values
@@ -450,7 +451,7 @@ def build_patterns(
     def read(kind: str, regexes: Iterable[str]) -> list[str]:
         found: list[str] = []
         for regex in regexes:
-            pattern, problems = patterns.read(kind, {"regex": regex}, Context({}, probed=True))
+            pattern, problems = patterns.read(kind, {"regex": regex}, Context({}, probed=Budget()))
             told = [text for _, text in problems] if regex else ["must not be empty"]
             mistakes.extend(Mistake("", 0, f"--{kind}", notation(regex), text) for text in told)
             found.append(pattern.regex)
@@ -465,7 +466,7 @@ def build_patterns(
     )
 
 
-def _parts(documents: Iterable[Document], *, probed: bool) -> list[_Part]:
+def _parts(documents: Iterable[Document], *, probed: Budget | None) -> list[_Part]:
     """Read files, each of which extends the one before."""
     parts: list[_Part] = []
     context = Context({}, probed=probed)

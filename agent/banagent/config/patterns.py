@@ -48,7 +48,7 @@ class Context(NamedTuple):
     pieces: Mapping[str, str]
     linked: bool = False  # another line of the session may tell the address
     by_id: bool = False  # what tells that lines are of one session is captured
-    probed: bool = False  # whether its time is measured: nobody else has done that before
+    probed: probe.Budget | None = None  # its time is measured, as nobody else has done that before
 
 
 class Pattern(NamedTuple):
@@ -127,7 +127,7 @@ def _check_groups(kind: str, names: tuple[str, ...] | list[str], context: Contex
 
 def _check_time(found: Whole, table: Mapping[str, object], context: Context, *, field: bool = False) -> None:
     """Check how long a pattern takes for a line. Raises ValueError."""
-    if not context.probed or found.steps <= probe.FEW:
+    if context.probed is None or found.steps <= probe.FEW or context.probed.is_used_up:
         return
     taken = probe.too_slow(found.text, tuple(_sample_lines(table)), field=field)
     if taken is not None:

@@ -38,6 +38,21 @@ _KINDS: Final = {"d": b"1", "s": b" ", "w": b"a", "S": b"a", "D": b"a", "W": b" 
 _NOTHING: Final = frozenset("bBAzQE")  # behind a backslash: what matches no text, or is not looked into
 
 
+class Budget:
+    """The CPU time that trying patterns may take in a load: it holds up the agent, and 2000 patterns may be given.
+
+    What is left when it is used up is held to the number of steps alone.
+    """
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self._end = time.process_time() + seconds
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether no more is to be tried."""
+        return time.process_time() > self._end
+
+
 @lru_cache(1000)  # a reload tries most of them again
 def too_slow(regex: str, samples: tuple[str, ...] = (), *, field: bool = False) -> float | None:
     """Give how many ms of CPU time a line of 16 KB takes, if that is more than `LIMIT`.

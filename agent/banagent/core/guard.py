@@ -8,7 +8,7 @@ A failure as one of the chosen users, from an address from which this user logge
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from banagent.core.events import SECOND
 from banagent.core.memory import Memory
@@ -102,6 +102,9 @@ def named(users: Iterable[str]) -> str:
 def _users(value: bytes) -> dict[str, int]:
     """Read what `note` wrote. Raises ValueError."""
     found: Any = json.loads(value)
-    if not isinstance(found, dict) or not found or not all(type(time) is int for time in found.values()):
+    if not isinstance(found, dict):
+        raise ValueError("these are no logins")  # noqa: TRY004 - a damaged value
+    users = cast("dict[str, Any]", found)
+    if not users or not all(type(time) is int for time in users.values()):
         raise ValueError("these are no logins")
-    return found
+    return users

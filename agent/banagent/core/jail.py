@@ -215,7 +215,7 @@ class Jail:
             pattern=pattern or offence.pattern,
             earlier=earlier,
             # what neighbours did says nothing of an address to other jails
-            credible=self.rule.credible and pattern is None,
+            credible=self.rule.credible and offence.credible and pattern is None,
         )
         self._bans.stand(Standing(ban.jail, ban.address, ban.end))
         self._record.add(ban)

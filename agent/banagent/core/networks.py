@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from struct import Struct, pack, unpack_from
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 WIDER: Final = {(4, 32): 24, (16, 64): 56, (16, 56): 48}  # by bytes and prefix; each has 256 of the former
 PATTERN: Final = "many-addresses"  # in place of a failregex's name, of a ban of a network for what its addresses did
-LIMIT: Final = 200_000  # networks remembered; beyond it the stalest go first
+LIMIT: Final = 50_000  # networks remembered, of 200 bytes each; beyond it the stalest go first
 TOLD_AT: Final = 50  # addresses that fail at one user; told again each time that they have doubled
 TARGETS: Final = 128  # users of whom is remembered by how many addresses they are attacked
 BITS: Final = 4096  # of a bitmap, from which numbers up to 30,000 can be told, up to 3,000 to some percent
@@ -56,12 +57,15 @@ class Attack(NamedTuple):
     networks: int
 
 
-def around(subject: Network) -> Iterator[Network]:
+@lru_cache(256)  # it is asked twice for each failure
+def around(subject: Network) -> tuple[Network, ...]:
     """Give the networks by which an address is counted, the smallest first; none where it is by no usual length."""
     packed, prefix = subject
+    found: list[Network] = []
     while wider := WIDER.get((len(packed), prefix)):
         packed, prefix = packed[: wider // 8] + bytes(len(packed) - wider // 8), wider
-        yield Network(packed, prefix)
+        found.append(Network(packed, prefix))
+    return tuple(found)
 
 
 class Networks:
@@ -93,11 +97,9 @@ class Networks:
         key = key_of(network)
         which = member.packed[member.prefix // 8 - 1]
         value = self.memory.get(key)
-        if value is None:
+        if value is None and self.limit > 1:  # as mostly in an attack by many networks
             self.memory.put(key, _ROW.pack(which, time), time)
-            if self.limit > 1:
-                return None
-            return Crowd(network, (member,), is_new=True)
+            return None
         members = {other: last for other, last in _members(value).items() if abs(time - last) < self._span}
         before = len(members)
         last = members.pop(which, time)

@@ -258,7 +258,7 @@ def _offence(rule: _Rule, entry: Entry, text: bytes, count: int) -> Offence | No
         count * rule.failures,
         rule.weight,
         rule.once,
-        rule.credible,
+        rule.credible and (entry.source == JOURNAL or entry.identifier is None),  # anybody can write to syslog's files
         rule.success,
     )
 

@@ -87,7 +87,7 @@ def _ban(ban: dict[str, Any], rule: dict[str, Any] | None, terminal: Terminal, a
             f"it began {since(ban['start'], at)} ago and takes {span(ban['bantime'])}."
         )
     if ban["pattern"] == MANY_ADDRESSES:
-        yield from terminal.wrap(_many(ban, terminal))
+        yield from terminal.wrap(_many(ban))
     elif rule is not None and rule["counts"] == "bans":
         yield f"{plural(ban['failures'], 'ban')} by other jails, the last by {terminal.show(ban['pattern'])}."
     elif ban["failures"]:
@@ -131,7 +131,7 @@ def _around(count: dict[str, Any], terminal: Terminal) -> Iterator[str]:
         yield from terminal.wrap(text, "  ")
 
 
-def _many(ban: dict[str, Any], terminal: Terminal) -> str:
+def _many(ban: dict[str, Any]) -> str:
     """Say what led to a ban for what many addresses of a network did."""
     if ban["failures"] > 1:
         return f"{ban['failures']} addresses of it failed, few times each: it is banned as a whole."

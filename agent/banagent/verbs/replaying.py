@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from banagent import config, log
+from banagent.config.lists import read_list
 from banagent.core.bans import Bans
 from banagent.core.events import FILES, JOURNAL
+from banagent.core.never import Cover
 from banagent.enforce import Enforcer
 from banagent.errors import ConfigError
 from banagent.log import timestamp
@@ -74,7 +76,8 @@ def replay(arguments: Namespace, terminal: Terminal) -> Said:
     with closing(enforcer):
         kinds = frozenset({JOURNAL if in_journal else FILES})
         jails = found if in_journal else replace(found, jails=tuple(map(_reading, found.jails)))
-        pipeline = Pipeline(jails, _host(), history, enforcer, choose=lambda _: kinds, trail=Trail(None))
+        lists = {name: Cover(read_list(name).networks) for jail in found.jails for name in jail.ignore_files}
+        pipeline = Pipeline(jails, _host(), history, enforcer, choose=lambda _: kinds, trail=Trail(None), lists=lists)
         batches = _journal(pipeline, arguments) if in_journal else _files(pipeline, arguments.log)
         try:
             read = _decide(batches, pipeline, enforcer, clock, progress)
