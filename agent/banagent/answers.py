@@ -205,9 +205,7 @@ class Answers:
         records = await self._covering(address)
         bans = agent.enforcer.bans
         stands = [
-            item
-            for item in records
-            if item.lifted is None and bans.is_banned(item.ban.jail, item.ban.address, now)
+            item for item in records if item.lifted is None and bans.is_banned(item.ban.jail, item.ban.address, now)
         ]
         records = [*stands, *(item for item in records if item not in stands)][:MOST_RECORDS]
         shown = next(iter({*subjects.values()}), address)

@@ -262,7 +262,8 @@ class Reading:
         If one of its jails has counted elsewhere, what is older than the newest entry read may be counted already.
         """
         now, newest = _now(), self._pipeline.newest
-        longest = max((config.findtime for config in self._pipeline.configs.values() if not config.counts_bans), default=0)
+        reading = [config for config in self._pipeline.configs.values() if not config.counts_bans]
+        longest = max((config.findtime for config in reading), default=0)
         begin = now - longest * SECOND
         if newest is None or newest > now or not any(self._has_moved(jail, kind) for jail in self._pipeline.configs):
             return begin

@@ -26,7 +26,7 @@ SECTIONS: Final = {
     "units": "a journal of many units, read for some",
     "live": "an idle daemon, and from a journal entry to the element in the kernel",
     "jails": "ten jails, idle and in a rush",
-    "files": "log files: lines to decisions beside fail2ban-regex; idle; from a line to the element",
+    "files": "log files: against fail2ban-regex; idle; from a line to the element",
     "socket": "bans while the control socket is flooded",
     "bans": "one ban; a start with many; their memory",
     "addresses": "the memory of many addresses that are counted",
@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print the figures as JSON")
     made.add_argument("--entries", type=int, default=500_000, metavar="N", help="of the made journal (500000)")
     made.add_argument("--bans", type=int, default=100_000, metavar="N", help="and addresses counted (100000)")
+    made.add_argument("--megabytes", type=int, default=1000, metavar="N", help="of each made log file (1000)")
     made.add_argument("--seconds", type=float, default=20, metavar="N", help="of each idle measurement (20)")
     # no section at all is a choice too, for argparse
     made.add_argument("section", nargs="*", choices=[*SECTIONS, []], metavar="SECTION", help="measure only these")
@@ -107,7 +108,7 @@ def _section(section: str, arguments: argparse.Namespace, scratch: Path) -> Iter
     elif section == "jails":
         yield from jails.measure(scratch, arguments.seconds)
     elif section == "files":
-        yield from files.measure(scratch, arguments.seconds)
+        yield from files.measure(scratch, arguments.megabytes, arguments.seconds)
     elif section == "socket":
         yield from flood.measure(scratch, flood.MESSAGES)
     elif section == "bans":

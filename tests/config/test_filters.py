@@ -389,8 +389,10 @@ ANCHOR = "must begin with ^ (flags come behind it): else an enemy can place a fa
         ("^<looks><HOST>", f"has (?=…), look-around, which {LACK}"),
         (
             "^x(?!y)<HOST>",
-            f"has (?!…) at character 3, look-around, which {LACK}; leave it out, and add an ignoreregex for what it "
-            "excludes: '^xy'",
+            (
+                f"has (?!…) at character 3, look-around, which {LACK}; leave it out, and add an ignoreregex for what "
+                "it excludes: '^xy'"
+            ),
         ),
         ("^x.*(?!y)<HOST>", f"has (?!…) at character 5, look-around, which {LACK}"),
         ("^x<HOST>(?!y)", f"has (?!…) at character 9, look-around, which {LACK}; {SAME}: '^x<HOST>(?:[^y]|$)'"),

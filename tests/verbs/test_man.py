@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAN: Final = Path(__file__).parents[2] / "man"
 PAGE: Final = (MAN / "banagent.8").read_text()
 VARLINK: Final = (MAN / "banagent.varlink.7").read_text()
-UNPLAYED: Final = {"check", "timespan", "run"}  # they ask no agent: tests/test_docs.py has them
+UNPLAYED: Final = {"check", "timespan", "run", "test", "replay"}  # they ask no agent: tests/test_docs.py has them
 ATTACKER: Final = "198.51.100.23"
 
 
