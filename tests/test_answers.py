@@ -219,7 +219,7 @@ def test_why(tmp_path: Path, journald: Journald, network: Network, sshd: Any) ->
         ]
         assert len(counted["entries"]) == 2
         own = call(tmp_path, "Why", address=HOST)
-        assert [count["ignored"] for count in own["counts"]] == ["an address of this host"]
+        assert [count["ignored"] for count in own["counts"]] == [f"{HOST} is an address of this host"]
         assert len(own["entries"]) == 1
         never = call(tmp_path, "Why", address="203.0.113.1")
         assert (never["bans"], never["entries"]) == ([], [])

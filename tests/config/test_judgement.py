@@ -74,7 +74,7 @@ def test_groups_mean_their_members() -> None:
         ("guard = false", "must be a table"),
         ("networks = 20", "must be a table"),
         ("networks.addresses = 257", "must be a whole number from 0 to 256"),
-        ("networks.adresses = 2", 'did you mean "addresses"?'),
+        ("networks.addrs = 2", 'did you mean "addresses"?'),
         ("breaker.bans = -1", "must be a whole number from 0 to 1000000"),
         ("breaker.users = 'few'", "must be a whole number from 0 to 1000"),
     ],
