@@ -33,6 +33,12 @@ def status(arguments: Namespace, terminal: Terminal) -> Said:
     return DONE
 
 
+def _how(jail: dict[str, Any]) -> str:
+    """Say the state of a jail that does not do its work, and for what it waits or why."""
+    reason = str(jail["reason"] or _SEE)
+    return reason if reason.startswith(jail["state"]) else f"{jail['state']}: {reason}"
+
+
 def screen(reply: dict[str, Any], terminal: Terminal, at: datetime) -> Iterator[str]:
     """Give the lines of the screen from a reply to Status."""
     troubles = list(_attention(reply, at))
@@ -73,7 +79,7 @@ def _attention(reply: dict[str, Any], at: datetime) -> Iterator[tuple[str, str]]
     for jail in reply["jails"]:
         told_of = f"jail {jail['jail']}" in told or jail["jail"] in told or jail["reason"] in told
         if jail["state"] != "active" and jail["maxretry"] and not told_of:
-            yield f"jail {jail['jail']}", f"{jail['state']}: {jail['reason'] or _SEE}"
+            yield f"jail {jail['jail']}", _how(jail)
 
 
 def _alarm(text: str, terminal: Terminal) -> Iterator[str]:
@@ -116,7 +122,7 @@ def _of_jail(arguments: Namespace, terminal: Terminal) -> Said:
 def _jail_screen(jail: dict[str, Any], bans: list[dict[str, Any]], terminal: Terminal, at: datetime) -> Iterator[str]:
     name = terminal.show(jail["jail"])
     if jail["state"] != "active":
-        yield from _alarm(f"{jail['jail']} is {jail['state']}: {jail['reason'] or _SEE}", terminal)
+        yield from _alarm(f"{jail['jail']} is {_how(jail)}", terminal)
         yield ""
     on = "all ports" if jail["ports"] is None else f"port {records.ports(jail)}"
     if jail["maxretry"]:
