@@ -32,7 +32,8 @@ HEAVY = {"typing", "pathlib", "asyncio", "inspect", "structlog", "pyroute2", "sy
 
 @contextmanager
 def started(socket: Path, *words: str, **more: str) -> Generator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "banagent", "--socket", str(socket), *words]
+    # where the tests themselves run in the background, ^C is ignored, and children inherit that
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "banagent", "--socket", str(socket), *words]
     with subprocess.Popen(
         command, env={**os.environ, **more}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

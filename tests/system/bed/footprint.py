@@ -8,6 +8,7 @@ about that: the kernel soon gives it to somebody else's.
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,9 @@ class Footprint:
 
 def footprint(machine: Machine) -> Footprint:
     """Give the traces of a running machine."""
-    processes = [machine.keeper, *(pid for file in machine.cgroup.rglob("cgroup.procs") for pid in _numbers(file))]
+    # os.walk goes on where a folder is gone meanwhile
+    groups = [Path(folder) for folder, _, _ in os.walk(machine.cgroup)]
+    processes = [machine.keeper, *(pid for group in groups for pid in _numbers(group / "cgroup.procs"))]
     namespaces = {link for pid in (machine.outer, machine.leader) for link in _namespaces(pid)}
     return Footprint(
         name=machine.name,
