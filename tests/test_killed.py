@@ -7,14 +7,12 @@ import os
 import random
 import signal
 import time
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from shutil import copy
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-import structlog
 
 from banagent.config import Config, JailConfig, load
 from banagent.core.bans import Bans
@@ -28,6 +26,7 @@ from banagent.sinks.trail import Trail
 from banagent.sources import lines
 from banagent.sources.journal import Journal
 from banagent.sources.logfile import LogFile
+from bed.child import in_child
 from bed.journald import make_journal
 from bed.netns import Namespace
 
@@ -306,22 +305,6 @@ def live(config: Config, state: Path, path: Path, limit: int, passed: Callable[[
     enforcer.expire()
     pipeline.save()
     enforcer.close()
-
-
-def in_child(act: Callable[[], None]) -> int:
-    """Run `act` in a process of its own; give the signal that ended it, 0 if none did."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))
-            act()
-            os._exit(0)
-        except BaseException:  # noqa: BLE001 - the parent tells by the status
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
 def judgement(state: Path) -> tuple[Any, Any, set[str]]:

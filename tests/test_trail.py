@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,10 +21,11 @@ from banagent.pipeline import Pipeline
 from banagent.sinks.history import History
 from banagent.sinks.trail import Trail
 from banagent.sources.journal import Journal
+from bed.child import in_child
 from bed.journald import make_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.kernel
@@ -68,21 +68,6 @@ def run(state: Path, journal: Path) -> None:
     enforcer.close()
 
 
-def ended_by(act: Callable[[], None]) -> int:
-    """Run `act` in a process of its own; give the signal that ended it, 0 if none did."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            act()
-            os._exit(0)
-        except BaseException:  # noqa: BLE001 - the parent tells by the status
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-
-
 def die_at_poison(owner: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     act = getattr(owner, name)
 
@@ -108,7 +93,7 @@ def test_an_entry_at_which_it_ended_twice_is_skipped(
 ) -> None:
     journal = make_journal(tmp_path / "journal", entries())
     die_at_poison(Recogniser, name, monkeypatch)
-    ends = [ended_by(lambda: run(tmp_path, journal)) for _ in range(4)]
+    ends = [in_child(lambda: run(tmp_path, journal)) for _ in range(4)]
     # once by surprise, twice with each entry marked before it is looked at
     assert ends == [signal.SIGSEGV, signal.SIGSEGV, signal.SIGSEGV, 0]
     assert not (tmp_path / "running").exists()
