@@ -17,7 +17,7 @@ from banagent.core.bans import Standing
 from banagent.core.events import SECOND, Ban
 from banagent.core.networks import around
 from banagent.core.window import key_of
-from banagent.enforce import MANUAL, NOTHING
+from banagent.enforce import MANUAL, NOTHING, facts_of
 from banagent.errors import ConfigError, FirewallError
 from banagent.log import timestamp
 
@@ -390,19 +390,9 @@ def _portions(looked_at: Iterator[dict[str, Any] | None]) -> Iterator[dict[str, 
 
 
 def _record(item: Record) -> dict[str, Any]:
-    ban = item.ban
     return {
-        "address": str(ban.address),
-        "jail": ban.jail,
-        "start": timestamp(ban.start),
-        "end": None if ban.end is None else timestamp(ban.end),
-        "bantime": ban.bantime,
-        "failures": ban.failures,
-        "earlier": ban.earlier,
-        "user": ban.user,
-        "filter": ban.filter,
-        "pattern": ban.pattern,
-        "comment": ban.comment,
+        **facts_of(item.ban),
+        "comment": item.ban.comment,
         "lifted": None if item.lifted is None else timestamp(item.lifted),
         "reason": item.reason,
     }

@@ -458,6 +458,22 @@ class Enforcer:
         )
 
 
+def facts_of(ban: Ban) -> dict[str, Any]:
+    """Give a decision under the names that are the same everywhere, as JSON has it."""
+    return {
+        "address": str(ban.address),
+        "jail": ban.jail,
+        "start": timestamp(ban.start),
+        "end": None if ban.end is None else timestamp(ban.end),
+        "bantime": ban.bantime,
+        "failures": ban.failures,
+        "earlier": ban.earlier,
+        "user": ban.user,
+        "filter": ban.filter,
+        "pattern": ban.pattern,
+    }
+
+
 def _ports_text(ports: Ports) -> str:
     """Give ports as the history keeps them: `22-22 8000-8100`, or `all`."""
     return "all" if ports is None else " ".join(f"{first}-{last}" for first, last in ports)

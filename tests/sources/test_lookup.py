@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from banagent.errors import JournalError
-from banagent.sources.journal import Journal
 from banagent.sources.lookup import LOOKED_AT, MOST, Lookup
 from sources.journals import START, made, wanting
 
@@ -94,11 +93,11 @@ def test_no_further_than_some_entries(tmp_path: Path) -> None:
     assert last(tmp_path / "k", *lines[:-1], units=("ssh.service",), identifiers=("ssh*",)) == 0
 
 
-def test_a_journal_that_is_read_can_be_asked(tmp_path: Path) -> None:
-    journal = Journal([], made(tmp_path / "j", [{**SSHD, "MESSAGE": "F"}]))
-    assert journal.last_entry(wanting(units=("ssh.service",))) == START
-    assert journal.last_entry(wanting(units=("cron.service",))) is None
-    journal.close()
+def test_it_can_be_asked_several_times(tmp_path: Path) -> None:
+    lookup = Lookup(made(tmp_path / "j", [{**SSHD, "MESSAGE": "F"}]))
+    assert lookup.last_entry(wanting(units=("ssh.service",))) == START
+    assert lookup.last_entry(wanting(units=("cron.service",))) is None
+    lookup.close()
 
 
 def test_no_journal(tmp_path: Path) -> None:

@@ -114,8 +114,8 @@ class Decoder:
         return Entry(time, message, position, None, None, identifier, pid, continuation, self._source)
 
 
-class _Stream:
-    """What can be read once and in order only, as a source of lines."""
+class Stream:
+    """What can be read once and in order only, for `Part`."""
 
     inode = 0
 
@@ -148,7 +148,7 @@ def read_stream(
     A stamp without year is one of the last twelve months. Positions are offsets, and can't be resumed.
     """
     decoder = Decoder(source, formats)
-    part = Part(_Stream(stream))
+    part = Part(Stream(stream))
     time, ended = 0, False
     while not ended:
         taken = part.take()

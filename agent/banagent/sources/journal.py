@@ -166,10 +166,6 @@ class Journal:
         finally:
             loop.remove_reader(descriptor)
 
-    def last_entry(self, item: Filter) -> int | None:
-        """Give the time of the last entry that a filter trusts; see Lookup. Raises JournalError."""
-        return self._lookup.last_entry(item)
-
     def close(self) -> None:
         """Close the journal's files."""
         self._reader.close()

@@ -16,6 +16,7 @@ import zlib
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, cast
 
+from banagent.sources.decoder import Stream
 from banagent.sources.lines import Part
 from banagent.verbs import USAGE, Stopped
 from banagent.verbs.text import plural, quoted
@@ -96,29 +97,11 @@ class Progress:
                 self._stream = None  # nobody looks at it any more
 
 
-class _Once:
-    """What can be read once and in order only, for Part."""
-
-    inode = 0
-
-    def __init__(self, stream: BufferedIOBase) -> None:
-        self._stream = stream
-
-    def read_at(self, offset: int, size: int) -> bytes:  # noqa: ARG002 - it can only be the next
-        return self._stream.read1(size)
-
-    def modified(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        self._stream.close()
-
-
 def slices(name: str) -> Iterator[list[bytes]]:
     """Give the lines of a log, some hundreds at a time, without their newlines. Raises Stopped."""
     try:
         with opened(name) as stream:
-            part = Part(_Once(stream))
+            part = Part(Stream(stream))
             ended = False
             while not ended:
                 taken = part.take()

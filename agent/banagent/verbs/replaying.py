@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -19,7 +19,7 @@ from banagent.config.lists import read_list
 from banagent.core.bans import Bans
 from banagent.core.events import FILES, JOURNAL
 from banagent.core.never import Cover
-from banagent.enforce import Enforcer
+from banagent.enforce import Enforcer, facts_of
 from banagent.errors import ConfigError
 from banagent.log import timestamp
 from banagent.pipeline import Pipeline
@@ -85,7 +85,7 @@ def replay(arguments: Namespace, terminal: Terminal) -> Said:
             progress.clear()
         bans = [item.ban for item in history.records()][::-1]
     if wants_json(arguments):
-        return (yield from array([list(map(_record, bans))], arguments))
+        return (yield from array([list(map(facts_of, bans))], arguments))
     if bans:
         yield "\n".join(_table(bans, terminal))
         yield ""
@@ -164,22 +164,6 @@ def _decide(batches: Iterable[Batch], pipeline: Pipeline, enforcer: Enforcer, cl
         read += batch.read
         progress.add(batch.read)
     return read
-
-
-def _record(ban: Ban) -> dict[str, Any]:
-    """Give a ban as `BanRecord` in org.banagent.varlink has it, less what only becomes of one that is made."""
-    return {
-        "address": str(ban.address),
-        "jail": ban.jail,
-        "start": timestamp(ban.start),
-        "end": None if ban.end is None else timestamp(ban.end),
-        "bantime": ban.bantime,
-        "failures": ban.failures,
-        "earlier": ban.earlier,
-        "user": ban.user,
-        "filter": ban.filter,
-        "pattern": ban.pattern,
-    }
 
 
 def _table(bans: Iterable[Ban], terminal: Terminal) -> list[str]:
