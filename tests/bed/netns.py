@@ -147,7 +147,16 @@ class Network:
         # the kinds of ICMP errors whose number is limited: none, because one held back would look like a ban
         self.host.set("ipv4/icmp_ratemask", 0)
         self.host.set("ipv6/icmp/ratemask", "")
+        for address, gateway in ((HOST, GATEWAY), (HOST6, GATEWAY6)):
+            self._wait_for(address, gateway)
         return self
+
+    def _wait_for(self, address: str, source: str) -> None:
+        """Wait until packets get through: the kernel brings a link up when it has the time, and loses them until then."""
+        for _ in range(100):
+            if self.world.ask(address, 9, source=source, timeout=0.1) == "refused":
+                return
+        raise TimeoutError(f"{address} does not answer {source}")
 
     def __exit__(self, *_: object) -> None:
         """Let go of both; what still runs in them keeps them."""
