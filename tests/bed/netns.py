@@ -152,7 +152,7 @@ class Network:
         return self
 
     def _wait_for(self, address: str, source: str) -> None:
-        """Wait until packets get through: the kernel brings a link up when it has the time, and loses them until then."""
+        """Wait until packets get through: the kernel brings a link up when it has time, and loses them until then."""
         for _ in range(100):
             if self.world.ask(address, 9, source=source, timeout=0.1) == "refused":
                 return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Debian roots to boot: made once by debootstrap, kept by a hash of what they are made from, and layers above them."""
+"""Debian roots to boot, and layers above them: made once, kept by a hash of what they are made from while in use."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import fcntl
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).parent
 PROJECT: Final = HERE.parents[2]
 CACHE: Final = Path(os.environ.get("BANAGENT_CACHE", PROJECT / "build" / "cache"))
+UNUSED: Final = 6 * 3600  # seconds after which what nobody used makes room for its successor
 SUITES: Final = ("trixie", "bookworm")  # Debian 13: what most users run, and Debian 12: the oldest that must do
 
 PACKAGES: Final = (
@@ -79,8 +82,8 @@ class Root:
     def layer(self, name: str, script: str, *, key: str, binds: Mapping[Path, str] | None = None) -> Root:
         """Put what the shell `script` does, as root in a chroot, above this root.
 
-        `binds` maps folders of the host to where the script finds them, read-only. The result is kept for ever under
-        `key` (all that decides it, apart from the script and this root) and is made at most once.
+        `binds` maps folders of the host to where the script finds them, read-only. The result is kept under `key` (all
+        that decides it, apart from the script and this root), and made again only after it was not used for long.
         """
         name = f"{name}-{_hash(*(layer.name for layer in self.layers), script, key)}"
 
@@ -168,7 +171,19 @@ def _cached(name: str, make: Callable[[Path], None]) -> Path:
                 part.mkdir(mode=0o755)
                 make(part)
                 part.rename(done)
+            _forget_unused(name)
     return done
+
+
+def _forget_unused(name: str) -> None:
+    """Remove what stands in for `name` no more: each state of the sources makes layers of its own."""
+    for lock in CACHE.glob(f"{name.rpartition('-')[0]}-*.lock"):
+        if lock.stat().st_mtime < time.time() - UNUSED:  # a lock is written to each time
+            other = lock.with_suffix("")
+            with _locked(other.name):
+                shutil.rmtree(other, ignore_errors=True)
+            for file in (lock, lock.with_suffix(".log")):
+                file.unlink(missing_ok=True)
 
 
 @contextmanager
