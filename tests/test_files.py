@@ -215,7 +215,7 @@ def decided() -> dict[str, int]:
     return bans
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_million_lines_are_read_once_over_rotations_and_kills(
     tmp_path: Path, journald: Journald, network: Network
 ) -> None:

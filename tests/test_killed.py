@@ -355,7 +355,7 @@ def expected(
     return bans, judgement(state)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(8))
 def test_killed_at_any_moment(
     part: int, *, journal: Path, config: Config, begun: Path, expected: tuple[list[Any], Any], tmp_path: Path

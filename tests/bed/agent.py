@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bed.journald import Journald
     from bed.netns import Network
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 90.0
 PORT: Final = 2222
 AGENT: Final = Path(__file__).parents[2] / "agent"
 CONFIG: Final = f"[jails.sshd]\nports = [{PORT}]\nmaxretry = 3\nbantime = 600\n"

@@ -219,7 +219,7 @@ def _table(host: Namespace) -> list[dict[str, Any]]:
     return listed["nftables"]
 
 
-def _wait_until(seen: Callable[[], bool], what: str, patience: float = 5) -> None:
+def _wait_until(seen: Callable[[], bool], what: str, patience: float = 30) -> None:
     deadline = time.monotonic() + patience
     while not seen():
         see(time.monotonic() < deadline, f"{what}, within {patience} s")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HERE: Final = Path(__file__).parent
 JOURNALD: Final = "/lib/systemd/systemd-journald"
-PATIENCE: Final = 20.0  # seconds until something that takes milliseconds is taken for hung
+PATIENCE: Final = 60.0  # seconds until something that takes milliseconds is taken for hung
 _MAX_DATAGRAM: Final = 4096
 _UCRED: Final = struct.Struct("=iII")  # unix(7): pid, uid, gid
 

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from bed import cgroups
 
 _PR_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
-GRACE: Final = 3.0  # seconds for what is about to end
+GRACE: Final = 15.0  # seconds for what is about to end
 
 
 class State(NamedTuple):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from banagent.control.service import Answer
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 ABOUT: Final = About("an example", "banagent", "1.2.3", "https://example.org/")
 
 

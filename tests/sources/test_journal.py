@@ -286,7 +286,7 @@ def test_a_line_that_ends_at_the_limit_by_itself_marks_nothing(journald: Journal
 async def collect(journal: Journal, number: int, act: Callable[[int], None]) -> list[bytes]:
     """Follow until `number` entries came; `act` is called whenever all so far was read, with how many came."""
     found: list[bytes] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for batch in journal.follow(sift):
             found += [entry.message for entry, _ in batch.entries]
             if len(found) >= number:
@@ -315,7 +315,7 @@ def test_the_first_batches_say_when_all_was_read(tmp_path: Path, before: int) ->
 
     async def first() -> list[tuple[int, bool]]:
         found: list[tuple[int, bool]] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for batch in journal.follow(sift):
                 found.append((batch.read, batch.all_read))
                 if batch.all_read or len(found) == 3:
@@ -357,7 +357,7 @@ def test_what_does_not_pass_is_told_once_in_a_while(
         return None
 
     async def both() -> str | None:
-        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task(write())
             following = tasks.create_task(follow())
         return following.result()

@@ -26,7 +26,7 @@ from sources.logs import Service, everything, now
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 
-PATIENCE: Final = 10.0  # seconds
+PATIENCE: Final = 60.0  # seconds
 MEGABYTE: Final = 1 << 20
 NOBODY: Final = 65534
 MOST_EVENTS: Final = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())

@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents and isinstance(item, pytest.Function):
             if not item.get_closest_marker("timeout"):
-                item.add_marker(pytest.mark.timeout(120, func_only=True))
+                item.add_marker(pytest.mark.timeout(300, func_only=True))
             if hasattr(item, "callspec") and "root" in item.callspec.params:
                 item.add_marker(pytest.mark.xdist_group(f"system-{item.callspec.params['root']}"))
 

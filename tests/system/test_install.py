@@ -44,7 +44,7 @@ def paths(lines: set[str]) -> set[str]:
 
 
 def shell(machine: Machine, script: str) -> str:
-    return machine.run(["sh", "-euc", script], timeout=100).stdout
+    return machine.run(["sh", "-euc", script], timeout=200).stdout
 
 
 def test_it_comes_runs_and_goes(bare: Machine) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from banagent.control.service import Answer
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 HOSTILE: Final = "eve\x1b[2J\x1b]0;owned\x07\u202e\u0301"
 WIDE: Final = "管理者"
 

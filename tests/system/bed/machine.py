@@ -119,7 +119,7 @@ class Machine:
         return self._timed(lambda: os.kill(self.leader, signal.SIGKILL))
 
     def run(
-        self, argv: Sequence[str], *, check: bool = True, stdin: str = "", timeout: float = 30
+        self, argv: Sequence[str], *, check: bool = True, stdin: str = "", timeout: float = 90
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in it as root, outside of any unit. Raises CalledProcessError, TimeoutExpired."""
         return self._finish(self._inside(argv), check=check, stdin=stdin, timeout=timeout)
@@ -130,7 +130,7 @@ class Machine:
         *,
         check: bool = True,
         stdin: str = "",
-        timeout: float = 30,
+        timeout: float = 90,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program of the host in the attacker's network. Raises CalledProcessError, TimeoutExpired."""
@@ -143,12 +143,12 @@ class Machine:
         assert self._network
         return self._network.submit(function, *arguments, **named).result()
 
-    def connect(self, source: str, port: int = 22, *, target: str | None = None, timeout: float = 2) -> socket.socket:
+    def connect(self, source: str, port: int = 22, *, target: str | None = None, timeout: float = 10) -> socket.socket:
         """Open a TCP connection from one of the attacker's addresses. Raises OSError."""
         goal = target or _goal(source)
         return self.outside(socket.create_connection, (goal, port), timeout, (source, 0))
 
-    def connects(self, source: str, port: int = 22, *, target: str | None = None, timeout: float = 1) -> bool:
+    def connects(self, source: str, port: int = 22, *, target: str | None = None, timeout: float = 3) -> bool:
         """Whether a TCP connection comes about; False if nothing answers in `timeout` seconds. Raises OSError."""
         try:
             self.connect(source, port, target=target, timeout=timeout).close()
@@ -206,7 +206,7 @@ class Machine:
         unit: str | None = None,
         after: str | None = None,
         fits: Callable[[Fields], bool] = lambda _: True,
-        timeout: float = 10,
+        timeout: float = 60,
     ) -> Fields:
         """Wait for the first entry that `journal` would give and that `fits`. Raises TimeoutError."""
         follow = [*_journalctl(matches, unit, after), "--follow", "--no-tail"]
@@ -222,7 +222,7 @@ class Machine:
                 _end(journalctl)
         raise TimeoutError(f"{self.name}: no such entry in {timeout} s: {' '.join(follow)}")
 
-    def wait_for(self, condition: Callable[[], T], *, timeout: float = 10) -> T:
+    def wait_for(self, condition: Callable[[], T], *, timeout: float = 60) -> T:
         """Give the first true value of `condition`, for what tells of itself by no event. Raises TimeoutError."""
         end = time.monotonic() + timeout
         while not (value := condition()):
