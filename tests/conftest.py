@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+import structlog
 
 from bed import settled, tiers
 from bed.journald import Journald
@@ -77,6 +78,7 @@ def _settled() -> Iterator[None]:
     """Fail a test that leaves something behind."""
     before = settled.state()
     yield
+    structlog.reset_defaults()  # a verb sets how much its process logs
     if left := settled.left_behind(before):
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)
 
