@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from bed import settled, tiers
 from bed.journald import Journald
@@ -29,6 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for tier, need in tiers.TIERS.items():
         config.addinivalue_line("markers", f"{tier}: {need}")
     settled.adopt_orphans()
+    settings.register_profile("unhurried", settings(), deadline=None)  # the machine is shared
+    settings.load_profile("unhurried")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups

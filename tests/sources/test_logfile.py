@@ -68,6 +68,34 @@ def test_each_line_is_read_once_and_in_order(acts: list[tuple[str, object]], *, 
         assert reader.missed == []
 
 
+# what it found, in some ten thousand examples
+
+
+@pytest.mark.parametrize(
+    "acts",
+    [
+        pytest.param(
+            "write copytruncate compress write rotate rotate-without-create compress", id="a copy of an unread file"
+        ),
+        pytest.param(
+            "write rotate-without-create hup write copytruncate compress compress read save restart",
+            id="a copy newer than a file that stays open",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("_small_slices")
+def test_rare_rotations(tmp_path: Path, acts: str) -> None:
+    service, reader = begun(tmp_path / "a.log")
+    arguments = {"write": 1, "compress": ".bz2"}
+    for act in acts.split():
+        perform(service, reader, {"read": "read all"}.get(act, act.replace("-", " ")), arguments.get(act))
+    service.hup()
+    service.close()
+    reader.read()
+    reader.close()
+    assert reader.lines == service.written
+
+
 def begun(path: Path, *, dated: bool = False) -> tuple[Service, Reader]:
     """Give a service and a reader that has seen its log."""
     service, reader = Service(path, dated=dated), Reader(path)
@@ -388,6 +416,13 @@ def test_formats_are_tried_in_turn(tmp_path: Path) -> None:
     messages = [entry.message for entry in entries(path, "syslog", "nginx-error")]
     assert messages == [b"one", b"[error] two", b"[error] three", b"four"]
     assert [entry.message for entry in entries(path, "nginx-error")] == [b"[error] two", b"[error] three"]
+
+
+def test_an_odd_line_does_not_hide_the_format_of_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(b"odd\n2026/11/22 03:00:00 [error] one\nodd too\n2026/11/22 03:00:00 [error] two\n")
+    messages = [entry.message for entry in entries(path, "nginx-error", "plain")]
+    assert messages == [b"odd", b"[error] one", b"odd too", b"[error] two"]
 
 
 def test_a_file_in_another_format_is_a_trouble(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from banagent.core.events import SECOND
 from banagent.sources.lines import Part, Slice, Truncated
-from banagent.sources.rotation import LogFileError, PlainFile, begins_with, rotated
+from banagent.sources.rotation import HEAD, LogFileError, PlainFile, begins_with, fingerprint, rotated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -209,7 +209,8 @@ class Chain:
         for number, item in enumerate(listing.siblings):
             if item.inode == part.file.inode:
                 return number
-        return _copy(listing.siblings, _saved(part)) if part.known[0] else None
+        saved = _recognisable(part)
+        return _copy(listing.siblings, saved) if saved.length else None
 
     def _follow_truncated(self, part: Part) -> None:
         """Go on after a file was truncated: with the copy that was made of it, and then at its beginning."""
@@ -245,12 +246,14 @@ class Chain:
 
     def _drop_old(self, now: int) -> None:
         """Close files that were rotated away and read to their ends, but for the newest of them."""
-        for number, part in reversed(list(enumerate(reversed(self.parts)))):
-            if (number > LINGERING and not part.is_unfinished) or (number and _is_over(part, now)):
-                self._done.add((part.file.inode, part.file.modified()))
-                self._read = _saved(part) if part.known[0] else self._read
-                self.parts.remove(part)
-                part.file.close()
+        while len(self.parts) > 1:
+            part = self.parts[0]
+            if not _is_over(part, now) and (len(self.parts) <= LINGERING + 1 or part.is_unfinished):
+                return  # newer ones too stay, so that the last of those saved is the newest that was read
+            self._done.add((part.file.inode, part.file.modified()))
+            self._read = _saved(part) if part.known[0] else self._read
+            self.parts.remove(part)
+            part.file.close()
 
     def _list(self) -> _Listing:
         return _Listing(_inode(self.path), rotated(self.path))
@@ -285,6 +288,15 @@ class Chain:
 
 def _saved(part: Part) -> Saved:
     return Saved(part.name, part.file.inode, part.offset, part.modified, *part.known)
+
+
+def _recognisable(part: Part) -> Saved:
+    """Give what would be saved of a part, and by what its copies are known also if nothing of it was read yet."""
+    saved = _saved(part)
+    if saved.length or not isinstance(part.file, PlainFile):
+        return saved
+    head = part.file.read_at(0, HEAD)
+    return saved._replace(length=len(head), fingerprint=fingerprint(head))
 
 
 def _is_unread(item: Rotated, number: int, place: int | None, since: int) -> bool:
@@ -323,15 +335,15 @@ def _has_data(part: Part, size: int | None) -> bool:
 def _may_have_copies(part: Part) -> bool:
     """Whether a file of which nothing was read yet was modified: it may have been written, copied and truncated."""
     file = part.file
-    return part.unread_since is not None and file.modified() != part.looked and not _is_deleted(file)
+    return part.unread_since is not None and file.modified() != part.looked
 
 
 def _is_compressed(part: Part, file: Source) -> bool:
     """Whether a file is what a part, which is still open, was compressed to. Raises LogFileError."""
     if isinstance(file, PlainFile) or not _is_deleted(part.file):
         return False
-    length, known = part.known
-    return length > 0 and begins_with(file, length, known)
+    saved = _recognisable(part)
+    return saved.length > 0 and begins_with(file, saved.length, saved.fingerprint)
 
 
 def _is_deleted(file: Source) -> bool:
