@@ -80,6 +80,7 @@ def test_status(tmp_path: Path, journald: Journald, network: Network, sshd: Any)
             "maxretry": 3,
             "findtime": 3600,
             "bantime": 600,
+            "lengths": [min(600 * 2**number, 604_800) for number in range(11)],
             "networks": 20,
             "failures": 2,
             "failures_total": 5,
@@ -210,6 +211,9 @@ def test_why(tmp_path: Path, journald: Journald, network: Network, sshd: Any) ->
                 "jail": "sshd",
                 "counts": "failures",
                 "failures": 2,
+                "weight": 1,
+                "earlier": 0,
+                "bantime": 600,
                 "maxretry": 3,
                 "findtime": 3600,
                 "ignored": None,
@@ -335,6 +339,7 @@ def test_a_jail_that_counts_bans(tmp_path: Path, journald: Journald, network: Ne
         assert [ban["jail"] for ban in listed(tmp_path, "List")] == ["recidive", "sshd"]
         why = call(tmp_path, "Why", address=ATTACKER)
         assert [(ban["jail"], ban["earlier"]) for ban in why["bans"]] == [("recidive", 0), ("sshd", 0)]
+        assert [ban["jail"] for ban in why["leading"]] == ["sshd"]
         assert len(why["entries"]) == 3
         assert {count["jail"]: count["counts"] for count in why["counts"]} == {"recidive": "bans", "sshd": "failures"}
         # by hand there is none of it

@@ -23,6 +23,8 @@ from bed.journald import Journald, service, session, user_unit
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from banagent.config import Config
+    from banagent.core.bans import Standing
     from banagent.core.events import Entry
 
 pytestmark = pytest.mark.kernel
@@ -31,13 +33,14 @@ LINE = "Failed password for root from 192.0.2.1 port %d ssh2"
 ALIVE = 1.0  # seconds that the forger stays, so that journald has all the time to find out who it is
 
 
-def judge(path: Path) -> tuple[list[Entry], list[str]]:
-    """Read a journal as the agent does, with its own configuration; give the entries read and who is banned."""
+def judge(path: Path, config: Config | None = None) -> tuple[list[Entry], list[Standing]]:
+    """Read a journal as the agent does; give the entries read and the bans that stand then."""
     history = History(None)
     enforcer = Enforcer(Bans(), history, lambda: time.time_ns() // 1000, dry=True)
-    pipeline = Pipeline(load(), Host(), history, enforcer, choose=lambda _: frozenset({JOURNAL}), trail=Trail(None))
-    (config,) = pipeline.configs.values()
-    journal = Journal([config.filter], path)
+    pipeline = Pipeline(
+        config or load(), Host(), history, enforcer, choose=lambda _: frozenset({JOURNAL}), trail=Trail(None)
+    )
+    journal = Journal([item.filter for item in pipeline.configs.values() if not item.counts_bans], path)
     journal.seek_time(0)
     entries: list[Entry] = []
     while (batch := journal.read(pipeline.sift())).read:
@@ -45,7 +48,7 @@ def judge(path: Path) -> tuple[list[Entry], list[str]]:
         pipeline.handle(batch)
     journal.close()
     enforcer.close()
-    return entries, [str(item.address) for item in enforcer.standing()]
+    return entries, enforcer.standing()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ def test_the_same_lines_from_sshd_ban(journald: Journald) -> None:
             writer.syslog(LINE % number, pid=number)
     entries, banned = judge(journald.path)
     assert {(entry.unit, entry.uid) for entry in entries} == {("ssh.service", 0)}
-    assert banned == ["192.0.2.1"]
+    assert [str(item.address) for item in banned] == ["192.0.2.1"]
 
 
 def test_genuine_lines_that_lost_their_unit_count(journald: Journald) -> None:
@@ -92,7 +95,7 @@ def test_genuine_lines_that_lost_their_unit_count(journald: Journald) -> None:
     journald.sync()
     entries, banned = judge(journald.path)
     assert [(entry.unit, entry.uid, entry.identifier) for entry in entries] == [(None, 0, "sshd-session")] * 5
-    assert banned == ["192.0.2.1"]
+    assert [str(item.address) for item in banned] == ["192.0.2.1"]
 
 
 def test_a_users_lines_that_lost_their_unit_do_not(journald: Journald) -> None:
@@ -116,3 +119,42 @@ def test_what_follows_a_line_cut_by_journald_bans_nobody(journald: Journald) -> 
         (forged, "ssh.service", os.getuid(), True),
     ] * 10
     assert banned == []
+
+
+MAIL = 12345  # the service's own user
+REPEATERS = f"""
+[jails.postfix]
+enabled  = true
+units    = ["postfix@-.service", "apache2.service"]
+uids     = [{MAIL}]
+maxretry = 3
+
+[jails.recidive]
+enabled  = true
+maxretry = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "jails"),
+    [
+        ([service("postfix@-.service")], ["postfix", "recidive"]),
+        # where web applications run as one user, each can write what the others might have: it counts, but no further
+        ([service("apache2.service")], ["postfix"]),
+        ([service("apache2.service"), service("postfix@-.service")], ["postfix"]),
+        ([session(3, uid=MAIL)], []),
+        ([service("cron.service")], []),
+    ],
+)
+def test_whose_bans_recidive_counts(journald: Journald, tmp_path: Path, cgroups: list[str], jails: list[str]) -> None:
+    line = "warning: unknown[192.0.2.1]: SASL LOGIN authentication failed: UGFzc3dvcmQ6"
+    for cgroup in cgroups:
+        with journald.writer(cgroup, uid=MAIL) as writer:
+            for number in range(3 // len(cgroups) + 1):
+                writer.syslog(line, identifier="postfix/smtpd", pid=number)
+            journald.sync()
+    file = tmp_path / "banagent.toml"
+    file.write_text(REPEATERS)
+    entries, banned = judge(journald.path, load(config=file))
+    assert {entry.uid for entry in entries} == {MAIL}
+    assert sorted(item.jail for item in banned) == jails

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from banagent.log import line, quote, timestamp
+from banagent.core.events import timestamp
+from banagent.log import line, quote
 
 
 @pytest.mark.parametrize(

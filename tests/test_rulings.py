@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import resource
 import signal
+import sqlite3
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -164,6 +167,10 @@ def test_allow(tmp_path: Path, journald: Journald, network: Network, sshd: Any) 
         ("Set", {"jail": "sshd", "key": "ignoreip", "values": ["192.0.2.9"], "how": "remove"}, "BadValue"),
         ("Set", {"jail": "sshd", "key": "ignoreip", "values": ["gate.example.org"], "how": "add"}, "BadValue"),
         ("Set", {"jail": "sshd", "key": "bantime", "values": ["10 minutse"]}, "NotReloaded"),
+        ("Set", {"jail": "sshd", "key": "maxretry", "values": ["{}"]}, "BadValue"),
+        ("Set", {"jail": "sshd", "key": "bantime", "values": ["{}"]}, "BadValue"),
+        ("Set", {"jail": "a.b", "key": "maxretry", "values": ["3"]}, "NotReloaded"),
+        ("Resume", {"jail": "nowhere"}, "NoSuchJail"),
     ],
 )
 def test_what_is_refused(  # noqa: PLR0917 - fixtures and a table
@@ -208,6 +215,11 @@ def test_set(tmp_path: Path, journald: Journald, network: Network, sshd: Any) ->
         assert value(tmp_path, "bantime") == '"10m"'
         # a mistake leaves all as it was
         assert refused(tmp_path, "Set", jail="sshd", key="findtime", values=["never"])[0] == "NotReloaded"
+        assert value(tmp_path, "maxretry") == "2"
+        # it can be disabled, and come again
+        assert call(tmp_path, "Set", jail="sshd", key="enabled", values=["false"])["settings"] == []
+        assert refused(tmp_path, "Get", jail="sshd")[0] == "NoSuchJail"
+        assert call(tmp_path, "Set", jail="sshd", key="enabled", values=["true"])["settings"][0]["value"] == "true"
         assert value(tmp_path, "maxretry") == "2"
         # the files have the last word again
         call(tmp_path, "Reload")
@@ -258,3 +270,88 @@ def test_a_damaged_history_costs_no_ban_that_stands(
         agent.told("reading live")
         assert network.world.connect(HOST, PORT, source=ATTACKER) == "silence"
         assert call(tmp_path, "Status")["bans"] == 1
+
+
+def test_a_history_that_is_found_damaged_later(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    """In a page that is written to, and not read at the start."""
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        sshd(ATTACKER)
+        agent.wait_for("banned")
+        agent.end()
+    database = tmp_path / "state" / "history.db"
+    with sqlite3.connect(database) as db:
+        size, page = (
+            db.execute(query).fetchone()[0]
+            for query in ("PRAGMA page_size", "SELECT rootpage FROM sqlite_schema WHERE name = 'bans_start'")
+        )
+    db.close()
+    with database.open("r+b") as file:
+        file.seek(size * (page - 1))
+        file.write(b"\xff" * size)
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT):
+        agent.told("READY=1")
+        sshd(OTHER)
+        agent.wait_for(f"banned .*address={OTHER}")  # all the same
+        agent.wait_for("trouble reason=history .*malformed")
+        agent.wait_for("the history is damaged; a new one is begun by the next run .*set_aside=.*damaged-1")
+        assert agent.process.wait(PATIENCE) == 1
+        for address in (ATTACKER, OTHER):
+            assert network.world.connect(HOST, PORT, source=address) == "silence"
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT):
+        agent.told("reading live")
+        assert call(tmp_path, "Status")["bans"] == 2
+        assert call(tmp_path, "Status")["attention"] == []
+        for address in (ATTACKER, OTHER):
+            assert network.world.connect(HOST, PORT, source=address) == "silence"
+
+
+def test_a_history_that_others_hold(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT):
+        agent.told("READY=1")
+        sshd("203.0.113.200")
+        agent.wait_for("banned")
+        with sqlite3.connect(tmp_path / "state" / "history.db", isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            begin = time.monotonic()
+            for number in range(10):
+                sshd(f"203.0.113.{number}")
+            agent.wait_for("banned .*address=203.0.113.9")
+            agent.wait_for("trouble reason=history .*locked")
+            # it waits for the other once, and not again with each ban
+            assert time.monotonic() - begin < PATIENCE / 4
+            assert network.world.connect(HOST, PORT, source="203.0.113.9") == "silence"
+            assert refused(tmp_path, "Reset", addresses=[ATTACKER])[0] == "NoHistory"
+            assert call(tmp_path, "Ban", addresses=[ATTACKER]) == {"banned": 1}
+            assert call(tmp_path, "Allow", addresses=[OTHER]) == {"allowed": 1, "lifted": 0}
+            other.execute("ROLLBACK")
+        other.close()
+        agent.wait_for("works again reason=history")
+        agent.end(signal.SIGKILL)
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        assert "bans stand bans=12" in agent.log
+        assert allowed(tmp_path) == [(OTHER, None)]
+
+
+def test_a_full_disk(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
+    """The kernel's limit on the agent's files stands for it."""
+    with running(tmp_path, journald, network) as agent, network.host.listening(PORT):
+        agent.told("READY=1")
+        sshd(OTHER)
+        agent.wait_for("banned")
+        log = tmp_path / "state" / "history.db-wal"
+        resource.prlimit(agent.process.pid, resource.RLIMIT_FSIZE, (log.stat().st_size, resource.RLIM_INFINITY))
+        sshd(ATTACKER)
+        agent.wait_for(f"banned .*address={ATTACKER}")
+        agent.wait_for("trouble reason=history ")
+        assert network.world.connect(HOST, PORT, source=ATTACKER) == "silence"
+        (trouble,) = call(tmp_path, "Status")["attention"]
+        assert (trouble["subject"], "cannot write the history" in trouble["text"]) == ("history", True)
+        resource.prlimit(agent.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        agent.wait_for("works again reason=history")
+        agent.end(signal.SIGKILL)
+    with running(tmp_path, journald, network) as agent:
+        agent.told("READY=1")
+        assert "bans stand bans=2" in agent.log
+        assert "damaged" not in agent.log

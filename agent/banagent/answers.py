@@ -14,15 +14,14 @@ from banagent.config.settings import settings
 from banagent.control.service import Error
 from banagent.core.address import Network, parse_address, parse_network
 from banagent.core.bans import Standing
-from banagent.core.events import SECOND, Ban
+from banagent.core.events import SECOND, Ban, timestamp
 from banagent.core.networks import around
 from banagent.core.window import key_of
 from banagent.enforce import MANUAL, NOTHING, facts_of
-from banagent.errors import ConfigError, FirewallError
-from banagent.log import timestamp
+from banagent.errors import ConfigError, FirewallError, HistoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from banagent.config import Config, JailConfig
     from banagent.config.settings import Setting
@@ -54,7 +53,10 @@ class Agent(Protocol):
     started: int  # µs since the epoch
     values: Mapping[str, object]  # that were set by hand, as a file would have them
     live: bool  # all entries from before the start were read
-    clock: Callable[[], int]
+
+    def clock(self) -> int:
+        """Give the time, in µs since the epoch, by which what stands is what is left of it by then."""
+        ...
 
     def reload(self) -> None:
         """Take the configuration as it is now. Raises ConfigError, FirewallError."""
@@ -158,6 +160,7 @@ class Answers:
             "maxretry": config.maxretry,
             "findtime": config.findtime,
             "bantime": config.bantime,
+            "lengths": _lengths(config),
             "networks": config.networks or None,
             "failures": jail.total(now),
             "failures_total": jail.failures,
@@ -213,6 +216,7 @@ class Answers:
         return {
             "address": str(shown),
             "bans": [_record(item) for item in records],
+            "leading": [_record(item) for item in _leading(records, agent.pipeline.configs)],
             "entries": await self._evidence(address, begin, end),
             "counts": [self._count(name, address, subject, now) for name, subject in subjects.items()],
         }
@@ -247,10 +251,14 @@ class Answers:
         config = self._agent.pipeline.configs[name]
         jail = self._agent.pipeline.jail(name)
         assert jail is not None
+        earlier, bantime = jail.length(subject, now)
         return {
             "jail": name,
             "counts": _counts(config),
             "failures": jail.counted(subject, now),
+            "weight": jail.weight(subject, now),
+            "earlier": earlier,
+            "bantime": bantime,
             "maxretry": config.maxretry,
             "findtime": config.findtime,
             "ignored": jail.never.reason(address, now),
@@ -380,6 +388,18 @@ class Answers:
 DEFAULT_BANTIME: Final = 3600  # seconds, of a ban by hand that says none
 
 
+def refusing(handler: Handler) -> Handler:
+    """Let a method say that it can't do without the history."""
+
+    async def refused(call: Call) -> Answer:
+        try:
+            return await handler(call)
+        except HistoryError as error:
+            raise Error("NoHistory", reason=str(error)) from None
+
+    return refused
+
+
 def _portions(looked_at: Iterator[dict[str, Any] | None]) -> Iterator[dict[str, Any]]:
     """Cut a listing into replies, also empty ones: the search for a few among millions must not hold up the loop."""
     more = True
@@ -396,6 +416,23 @@ def _record(item: Record) -> dict[str, Any]:
         "lifted": None if item.lifted is None else timestamp(item.lifted),
         "reason": item.reason,
     }
+
+
+def _leading(records: Iterable[Record], configs: Mapping[str, JailConfig]) -> list[Record]:
+    """Give the bans that led to the newest ban by a jail that counts bans, in their order."""
+    counting = {name for name, config in configs.items() if config.counts_bans}
+    ban = next((item.ban for item in records if item.ban.jail in counting), None)
+    if ban is None:
+        return []
+    others = [item for item in records if item.ban.credible and item.ban.jail != ban.jail]
+    before = [item for item in others if item.ban.address == ban.address and item.ban.start <= ban.start]
+    return sorted(before, key=lambda item: item.ban.start)[-ban.failures :]
+
+
+def _lengths(config: JailConfig) -> list[int] | None:
+    if config.growth is None or config.bantime is None:
+        return None
+    return config.growth.series(config.bantime)
 
 
 def _counts(config: JailConfig) -> str:
@@ -415,6 +452,7 @@ def _gone(name: str, bans: int, total: int) -> dict[str, Any]:
         "maxretry": 0,
         "findtime": 0,
         "bantime": DEFAULT_BANTIME,
+        "lengths": None,
         "networks": None,
         "failures": 0,
         "failures_total": 0,

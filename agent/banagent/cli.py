@@ -27,7 +27,8 @@ if TYPE_CHECKING:
         def __call__(self, name: str, verb: Verb, summary: str) -> argparse.ArgumentParser | None: ...
 
 
-_MODES = ("normal", "ddos", "extra", "aggressive")  # of core/filter.py, which takes time to import
+# of core/filter.py, which takes time to import
+_MODES = ("normal", "ddos", "extra", "aggressive", "auth", "rbl", "errors")
 
 __all__ = ["DONE", "NOT_PERMITTED", "NOT_RUNNING", "REFUSED", "USAGE", "main", "parser"]
 
@@ -203,7 +204,8 @@ def _add_test(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("log", nargs="*", metavar="LOG", help="a log file, compressed or not; - is standard input")
     verb.add_argument("--line", metavar="TEXT", action="append", help="try this line, and explain")
     verb.add_argument("--filter", metavar="FILTER", help="only this filter: its name, or a file; all unless given")
-    verb.add_argument("--mode", metavar="MODE", choices=_MODES, help="normal unless given; or ddos, extra, aggressive")
+    modes = f"normal unless given; or {', '.join(_MODES[1:])}"
+    verb.add_argument("--mode", metavar="MODE", choices=_MODES, help=modes)
     verb.add_argument(
         "--failregex", metavar="RE", action="append", default=[], help="this pattern, too; alone without --filter"
     )
@@ -258,11 +260,16 @@ def _named(module: str, name: str) -> Verb:
 
 
 def _run(arguments: argparse.Namespace, _terminal: Terminal) -> Said:
+    # asyncio and structlog take these where they are installed, 5 MB, for what the agent never does
+    absent = {name: None for name in ("rich", "ssl") if name not in sys.modules}
+    sys.modules.update(absent)  # type: ignore[arg-type]  # None: it is not installed
     import asyncio  # noqa: PLC0415 - see the module's docstring
 
     from banagent import daemon, log  # noqa: PLC0415
     from banagent.verbs.checking import path  # noqa: PLC0415
 
+    for name in absent:
+        del sys.modules[name]
     log.configure()
     options = daemon.Options(
         path(arguments.config), path(arguments.filters), path(arguments.journal), arguments.dry_run

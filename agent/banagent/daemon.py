@@ -19,19 +19,19 @@ from systemd import daemon
 
 from banagent import __version__
 from banagent import config as configuration
-from banagent.answers import Answers
+from banagent.answers import Answers, refusing
 from banagent.control import INTERFACE, READING
 from banagent.control.server import ControlError, Server
 from banagent.control.service import About, Permitted, Service, read_interface
 from banagent.core.bans import Bans
 from banagent.core.events import SECOND
-from banagent.core.keeping import Purge, Row
+from banagent.core.keeping import Purge, Row, believed
 from banagent.enforce import Enforcer, Ports
 from banagent.errors import BanagentError, ConfigError, FirewallError, HistoryError
 from banagent.pipeline import LATE, Pipeline
 from banagent.reading import Chooser, Reading
 from banagent.rulings import Rulings
-from banagent.sinks.history import DamagedError, History, set_aside
+from banagent.sinks.history import DamagedError, History, Position, set_aside
 from banagent.sinks.trail import Trail
 from banagent.sources.host import HostAddresses
 from banagent.sources.lists import Lists
@@ -45,10 +45,12 @@ GROUP: Final = "banagent"  # its members may read
 STATE_DIRECTORY: Final = Path("/var/lib/banagent")
 HISTORY: Final = "history.db"
 TRAIL: Final = "running"
+YOUNG: Final = 20_000  # objects until Python looks for garbage: more than a batch makes, of which none is left
 CHECKPOINT: Final = 5.0  # seconds between checkpoints while there is activity
 TELL: Final = 1.0  # seconds until a change is in the status that systemd shows
 RETRY: Final = 5.0  # seconds until what failed is tried again
 PURGE: Final = 3600.0  # seconds between two looks for what the history need not keep
+PURGED: Final = "purge"  # the position in the history of the last of these looks
 SLICE: Final = 50  # bans that are looked at in a turn of the loop
 PAUSE: Final = 0.05  # seconds between two of those turns
 LOOKS: Final = 20  # times as long as a look at the host takes goes by before the next
@@ -78,13 +80,17 @@ def wall_clock() -> int:
     return time.time_ns() // 1000
 
 
+def steady_clock() -> int:
+    """Give the µs since the boot, also of the time that the machine slept."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+
 class _Agent:
     """What is running, and the loop's hooks to it; what has no underscore is for the answers."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self.journal, self.dry_run = options.journal, options.dry_run
-        self.clock = wall_clock
         self.started = wall_clock()
         self.live = False
         self.config = self._from_files = _load(options)
@@ -129,6 +135,7 @@ class _Agent:
         self._feed_watchdog()
         self._tell("READY=1")
         gc.freeze()
+        gc.set_threshold(YOUNG)
         gc.enable()
         log.info("ready", jails=",".join(self.pipeline.configs) or "none", dry_run=self.dry_run or None)
         while not self._stopping.is_set():
@@ -137,6 +144,8 @@ class _Agent:
         if server is not None:
             await server.close()
         self._stop()
+        if self.enforcer.damaged:
+            raise HistoryError("the history was found damaged while the agent ran; start it again")
 
     def reload(self) -> None:
         """Take the configuration as it is now; if that fails, the former stays. Raises ConfigError, FirewallError."""
@@ -185,7 +194,7 @@ class _Agent:
             return None
         permitted = Permitted(os.getuid(), _group(GROUP), READING)
         about = About("banagent", "banagent", __version__, "man:banagent(8)")
-        handlers = Answers(self).handlers() | Rulings(self).handlers()
+        handlers = {name: refusing(do) for name, do in (Answers(self).handlers() | Rulings(self).handlers()).items()}
         service = Service(read_interface(INTERFACE), handlers, permitted, about, _on_answer_fault)
         server = Server(Path(folder) / INTERFACE, service)
         try:
@@ -198,7 +207,7 @@ class _Agent:
     def _take_up(self, history: History) -> None:
         """Go on from what an earlier run left. Raises HistoryError."""
         self.history = history
-        self.enforcer = Enforcer(Bans(), history, wall_clock, dry=self.dry_run)
+        self.enforcer = Enforcer(Bans(), history, wall_clock, dry=self.dry_run, steady=steady_clock)
         with closing(Chooser(self.journal)) as choose:
             host = self._addresses.read()
             self.pipeline = Pipeline(
@@ -211,8 +220,8 @@ class _Agent:
                 lists=self._lists.covers,
             )
         self.reading = Reading(self.pipeline, self.enforcer, self.journal, self._on_batch)
-        newest = self.pipeline.newest
-        self.enforcer.recall((wall_clock() if newest is None else newest) - LATE)
+        now, newest = wall_clock(), self.pipeline.newest
+        self.enforcer.recall((now if newest is None else min(newest, now)) - LATE)
 
     def _without(self, error: HistoryError) -> History:
         """Give a history in place of one that can't be read: a new one if it is damaged."""
@@ -308,8 +317,14 @@ class _Agent:
         if descriptor is not None:
             asyncio.get_running_loop().remove_reader(descriptor)
 
+    def clock(self) -> int:
+        """Give the time, in µs since the epoch, by which what stands is what is left of it by then."""
+        self.pipeline.follow_clock()
+        return wall_clock()
+
     def _expire(self) -> None:
         """Lift what ran out; come back when the next ban does."""
+        self.pipeline.follow_clock()
         next_end = self.enforcer.expire()
         timer = self._timers.pop("expire", None)
         if timer is not None:
@@ -339,18 +354,23 @@ class _Agent:
         forget = self.pipeline.longest_record()
         dropped = 0
         try:
-            purge = Purge(self.config.history, wall_clock(), sum(self.history.totals().values()), forget)
-            async for gone in self._past(purge):
-                self.history.drop(gone)
-                dropped += len(gone)
-            if purge.again():
+            last = self.history.position(PURGED)
+            now = believed(wall_clock(), None if last is None else last.time)
+            purge = Purge(self.config.history, now, sum(self.history.totals().values()), forget)
+            looks = True
+            while looks:
                 async for gone in self._past(purge):
                     self.history.drop(gone)
                     dropped += len(gone)
+                looks = purge.again()
+            self.history.commit(positions={PURGED: Position("", now if last is None else max(now, last.time))})
             if dropped:
                 log.info("forgot bans of the past", bans=dropped)
         except HistoryError as error:  # what else it can't do is told where it matters; this can wait
             log.warning("bans of the past are kept for now", error=str(error))
+            if isinstance(error, DamagedError):
+                self.enforcer.fails_history(error)
+                self._retry_later()
         self._purge_later()
 
     async def _past(self, purge: Purge) -> AsyncIterator[list[Row]]:
@@ -369,9 +389,19 @@ class _Agent:
             self._after("retry", RETRY, self._retry)
 
     def _retry(self) -> None:
+        if self.enforcer.damaged and self._lost is None:
+            with suppress(OSError):  # then it stays as it is, and said
+                self._begin_anew()
+                return
         self.enforcer.retry()
         self.pipeline.save()
         self._retry_later()
+
+    def _begin_anew(self) -> None:
+        """End, so that the next run begins a history: this one was found damaged. It takes over what the kernel has."""
+        moved = set_aside(_state_directory() / HISTORY)
+        log.error("the history is damaged; a new one is begun by the next run", message_id="trouble", set_aside=moved)
+        self._stopping.set()
 
     def _feed_watchdog(self) -> None:
         """Say twice within $WATCHDOG_USEC that the loop turns (sd_notify(3))."""

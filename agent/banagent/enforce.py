@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import heapq
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
@@ -12,10 +13,10 @@ import structlog
 from banagent.control.events import Event, EventLog
 from banagent.core.allowed import AllowList
 from banagent.core.bans import Bans, Standing
-from banagent.core.events import Ban
+from banagent.core.events import SECOND, Ban, timestamp
 from banagent.errors import FirewallError, HistoryError
-from banagent.log import MESSAGE_IDS, timestamp
-from banagent.sinks.history import EVENTS, Counts, DamagedError, Happened, History, Lifted, Position
+from banagent.log import MESSAGE_IDS
+from banagent.sinks.history import EVENTS, Counts, DamagedError, Happened, History, Lifted, Position, Shifted
 from banagent.sinks.nft import Firewall, is_jail
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ EVENT_FACTS: Final = (
 )
 ADOPTED: Final = "adopted"  # the pattern of a ban that was found in the kernel by an agent that lost its history
 
+LEAP: Final = 10 * SECOND  # by which the clock was set at the least, that it matters
 LAST_PORT: Final = 0xFFFF
 _PORTS: Final = re.compile(r"(\d{1,5})-(\d{1,5})")
 
@@ -63,15 +65,25 @@ NOTHING: Final = Progress({}, {})
 class Enforcer:
     """Sees to it that the bans stand in the kernel, are in the history and are told.
 
-    `bans` is the truth; the kernel is made to agree with it. `clock` gives the time in µs since the epoch. Without a
-    firewall (a dry run) everything but the kernel's part is done.
+    `bans` is the truth; the kernel is made to agree with it. `clock` gives the time in µs since the epoch, and `steady`
+    since whenever, so that nobody sets it. Without a firewall (a dry run) everything but the kernel's part is done.
     """
 
-    def __init__(self, bans: Bans, history: History, clock: Callable[[], int], *, dry: bool) -> None:
+    def __init__(
+        self,
+        bans: Bans,
+        history: History,
+        clock: Callable[[], int],
+        *,
+        dry: bool,
+        steady: Callable[[], int] | None = None,
+    ) -> None:
         self.bans = bans
         self.decided = 0  # bans since the start
         self._history = history
         self._clock = clock
+        self._steady = steady or clock
+        self._ahead = clock() - self._steady()  # is what the clock is ahead of the other, until it is set
         self._dry = dry
         self._firewall: Firewall | None = None
         self._ports: dict[str, Ports] = {}  # of the jails in force
@@ -79,7 +91,7 @@ class Enforcer:
         self._ends: list[tuple[int, str, Network]] = []  # a heap of the ends to come
         self._amnesiac = False  # there was no history at the start
         self._unknown: list[Standing] = []  # found in the kernel at the start, without a ban in the history
-        self._unsaved: list[Ban | Lifted] = []  # in the order in which it happened
+        self._unsaved: list[Ban | Lifted | Shifted] = []  # in the order in which it happened
         self._unsaved_flags: dict[str, bool] = {}
         self._staged: list[Happened] = []  # events not yet given to the followers
         self._unsaved_events: list[Happened] = []
@@ -89,10 +101,13 @@ class Enforcer:
             (Event(item.sequence, item.kind, item.facts) for item in kept),
         )
         self.allowed = AllowList(history.allowed())
-        self._unsaved_allowed: dict[Network, tuple[Allowed, bool] | None] = {}
+        self._unsaved_allowed: dict[Network, tuple[Allowed, bool] | None] = {
+            item.address: (item, False) for item in self.allowed.rein(clock())
+        }
         self.off = history.has_flag(OFF)
         on = history.position(ON)
         self._on_since = 0 if on is None else on.time
+        self.damaged = False  # the history was found to be
         self.troubles: dict[str, Trouble] = {}  # by what it is about: firewall, history, journal
 
     @property
@@ -104,6 +119,25 @@ class Enforcer:
         """Give the time, in µs since the epoch."""
         return self._clock()
 
+    def follow_clock(self) -> bool:
+        """Look whether the clock was set: what stands keeps the time that is left of it, as in the kernel."""
+        step = self._clock() - self._steady() - self._ahead
+        if abs(step) < LEAP:
+            return False
+        self._ahead += step
+        self.bans.shift(step)
+        self._ends = [(end, jail, address) for jail, address, end in self.bans.at(self._clock()) if end is not None]
+        heapq.heapify(self._ends)
+        self._unknown = [item._replace(end=item.end and item.end + step) for item in self._unknown]
+        self._unsaved.append(Shifted(step))
+        self._unsaved_allowed |= {item.address: (item, False) for item in self.allowed.shift(step)}
+        way = "ahead" if step > 0 else "back"
+        words = f"the clock was set {way} by {abs(step) / SECOND:.0f} s; bans keep the time that is left of them"
+        log.warning(words)
+        self._rebuild()
+        self.save(NOTHING)
+        return True
+
     def standing(self) -> list[Standing]:
         """Give the bans that stand now."""
         return self.bans.at(self._clock())
@@ -113,15 +147,20 @@ class Enforcer:
     def recall(self, since: int) -> None:
         """Take over from the history the bans that stood at some time after `since`. Raises HistoryError."""
         self._amnesiac = self._history.is_new
+        self._guarded("history", lambda: self._history.rein(self._clock()))
         self._former_ports = {name: _ports(text) for name, text in self._history.ports().items()}
+        jails: set[str] = set()
         for item, ended in self._history.bans(since):
-            if not is_jail(item.jail):
-                raise DamagedError(f"the history has bans of {item.jail!r}, which can't be a jail")
+            if item.jail not in jails:
+                if not is_jail(item.jail):
+                    raise DamagedError(f"the history has bans of {item.jail!r}, which can't be a jail")
+                jails.add(item.jail)
+            self.bans.stand(item)
             if ended:
-                self.bans.stand(item)
                 self.bans.expire(item)
-            else:
-                self._note(item)
+            elif item.end is not None:
+                self._ends.append((item.end, item.jail, item.address))
+        heapq.heapify(self._ends)
 
     def restore(self, ports: Mapping[str, Ports]) -> None:
         """Put the kernel right: all that the history knows, and for now what only the kernel knows.
@@ -135,12 +174,11 @@ class Enforcer:
             self._lift_all()
         firewall = self._firewall = self._open()
         now = self._clock()
-        found = firewall.read(now)
         standing = self.bans.at(now)
-        unknown = () if self.off else found
-        self._unknown = [item for item in unknown if item.jail in self._ports and item[:2] not in self.bans]
+        unknown, kept = firewall.besides(standing, now)
+        if not self.off:
+            self._unknown = [item for item in unknown if item.jail in self._ports and item[:2] not in self.bans]
         firewall.restore([*standing, *self._unknown], now)
-        kept = sum(self.bans.is_banned(jail, address, now) for jail, address, _ in found)
         log.info(
             "bans stand",
             bans=len(standing),
@@ -186,6 +224,7 @@ class Enforcer:
     def enforce(self, bans: Sequence[Ban], progress: Progress) -> bool:
         """Carry out decisions; give whether the history took them, and the progress with them."""
         now = self._clock()
+        bans = [_begun(ban, now) for ban in bans]
         live = [Standing(ban.jail, ban.address, ban.end) for ban in bans if ban.end is None or ban.end > now]
         firewall = self._firewall
         if live and firewall is not None:
@@ -267,7 +306,7 @@ class Enforcer:
 
     def save(self, progress: Progress) -> bool:
         """Commit what is not yet in the history together with the progress; give whether that worked."""
-        jails = {item.jail for item in self._unsaved}
+        jails = {item.jail for item in self._unsaved if not isinstance(item, Shifted)}
         ports = {name: _ports_text(self._ports[name]) for name in jails & self._ports.keys()}
         positions = {**progress.positions, ON: Position(ON, self._on_since)} if self._on_since else progress.positions
         staged = len(self._staged)
@@ -308,6 +347,11 @@ class Enforcer:
         elif known.lasting:
             return
         self.troubles[subject] = Trouble(text, known.since if known else self._clock(), lasting)
+
+    def fails_history(self, error: HistoryError) -> None:
+        """Take note that the history does not work."""
+        self.damaged = self.damaged or isinstance(error, DamagedError)
+        self.fails("history", str(error))
 
     def works(self, subject: str) -> None:
         """Take note that something works, again or still."""
@@ -362,7 +406,7 @@ class Enforcer:
     def _open(self) -> Firewall:
         """Open a firewall for the jails in force, and for those that are no more but have bans that stand."""
         self._former_ports |= self._ports
-        gone = {item.jail for item in (*self.standing(), *self._unknown)} - self._ports.keys()
+        gone = {*self.bans.counts(), *(item.jail for item in self._unknown)} - self._ports.keys()
         firewall = Firewall({**self._ports, **{name: self._former_ports.get(name) for name in gone}})
         firewall.open()
         return firewall
@@ -434,7 +478,10 @@ class Enforcer:
         try:
             act()
         except (FirewallError, HistoryError) as error:
-            self.fails(sink, str(error))
+            if isinstance(error, HistoryError):
+                self.fails_history(error)
+            else:
+                self.fails(sink, str(error))
             return False
         self.works(sink)
         return True
@@ -472,6 +519,13 @@ def facts_of(ban: Ban) -> dict[str, Any]:
         "filter": ban.filter,
         "pattern": ban.pattern,
     }
+
+
+def _begun(ban: Ban, now: int) -> Ban:
+    """Give a ban that begins now at the latest: an entry from the future makes none longer."""
+    if ban.start <= now:
+        return ban
+    return replace(ban, start=now, end=None if ban.end is None else now + ban.end - ban.start)
 
 
 def _ports_text(ports: Ports) -> str:

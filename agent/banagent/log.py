@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from systemd.journal import sendv
 
-from banagent.core.events import SECOND
-
 if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger
 
@@ -41,15 +39,6 @@ def configure(*, debug: bool = False) -> None:
         logger_factory=lambda *_args: None,
         cache_logger_on_first_use=False,
     )
-
-
-def timestamp(time: int | None) -> str:
-    """Give a time in µs since the epoch in RFC 3339, UTC, whole seconds; None is `permanent`."""
-    if time is None:
-        return "permanent"
-    from datetime import UTC, datetime  # noqa: PLC0415 - not needed by those who only configure
-
-    return datetime.fromtimestamp(time // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def line(event: EventDict) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from banagent.config import Config, JailConfig
     from banagent.core.address import Network
-    from banagent.core.events import Entry
+    from banagent.core.events import Entry, Offence
     from banagent.core.record import Past
     from banagent.routes import Kinds
     from banagent.sinks.trail import Trail
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # entries can be a little older than those before them: ended bans are remembered this long, in µs
 LATE: Final = 24 * 3600 * SECOND
 QUIET: Final = 3600 * SECOND  # between two reports of one sender's forgeries
+UNSAVED: Final = 20_000  # changes of a jail after which a checkpoint is made: so it takes neither long nor much memory
 SENDERS: Final = 1000  # whose forgeries are remembered
 _FILE: Final = "file:"  # before a path in the checkpoint
 NO_LISTS: Final[Mapping[str, Cover]] = MappingProxyType({})
@@ -66,8 +67,10 @@ class Pipeline:
         self._behind: dict[str, int] = {}  # the sources that were not yet read to their end: the time of their newest
         self._moved: set[str] = set()  # the sources of which the checkpoint has an older position
         self._steps = 0  # lines looked at since the last batch
+        self._crowded: dict[str, int] = {}  # when each jail last had no room for an address
         self._forgeries: dict[tuple[str | None, int | None, str], int] = {}  # when they were reported
         self._present = Present()
+        self._is_ahead = False  # the last batch had an entry from the future
         self._record = Record(_Memory(history, enforcer))
         self.configs: dict[str, JailConfig] = {}  # of the jails in force
         self.routes = Routes({}, {})
@@ -120,10 +123,14 @@ class Pipeline:
 
     def handle(self, batch: Batch) -> None:
         """Decide about a batch of entries, and have it enforced."""
+        self.follow_clock()
         self._observe(batch)
-        entries = () if self._enforcer.off else batch.entries
         since = self._enforcer.on_since
-        bans = [ban for entry, hits in entries if entry.time >= since for ban in self._decide(entry, hits)]
+        entries = [] if self._enforcer.off else [item for item in batch.entries if item[0].time >= since]
+        if self._trail.careful:
+            bans = [ban for one in entries if self._may(one[0].position) for ban in self._decide([one], batch.source)]
+        else:
+            bans = self._decide(entries, batch.source)
         if batch.position is not None:
             source = batch.source if batch.source == JOURNAL else _FILE + batch.source
             self._positions[source] = Position(batch.position, batch.time)
@@ -131,13 +138,26 @@ class Pipeline:
         self._steps = 0
         if bans:
             self._done(saved=self._enforcer.enforce(bans, self._progress()))
-        elif self._trail.careful and batch.read:
+        elif (self._trail.careful and batch.read) or any(jail.unsaved > UNSAVED for jail in self._jails.values()):
             self.save()
+
+    @property
+    def grace(self) -> int:
+        """For how many seconds at most the lock-out guard of a jail goes by a login; 0: none has chosen users."""
+        return max((config.guard.grace for config in self.configs.values() if config.guard.users), default=0)
+
+    def note_logins(self, batch: Batch, until: int) -> None:
+        """Take note of who logged in before `until`, in µs since the epoch, and of nothing else."""
+        for _, offences in self._recognise((item for item in batch.entries if item[0].time < until), batch.source):
+            for name, offence in offences:
+                if offence.success:
+                    self._jails[name].consider(offence)
 
     def save(self) -> None:
         """Make a checkpoint."""
+        self._tell_crowded()
         if (newest := self.newest) is not None:
-            self._enforcer.forget_ended(min(newest, self._present.oldest) - LATE)
+            self._enforcer.forget_ended(min(newest, self._present.oldest, self._enforcer.now()) - LATE)
         self._done(saved=self._enforcer.save(self._progress()))
 
     def reconfigure(self, config: Config, choose: Callable[[JailConfig], Kinds]) -> None:
@@ -158,6 +178,7 @@ class Pipeline:
                 guard=item.guard,
                 networks=item.networks,
                 breaker=item.breaker,
+                remember=item.remember,
             )
             kind = Recidive if item.counts_bans else Jail
             self._jails[name] = kind(name, rule, self._never([item]), self._enforcer.bans, self._record)
@@ -184,6 +205,11 @@ class Pipeline:
         """Forget all failures, in steps."""
         for jail in self._jails.values():
             yield from jail.forget_all()
+
+    def follow_clock(self) -> None:
+        """Look whether the clock was set."""
+        if self._enforcer.follow_clock():
+            self.renew(())
 
     def renew(self, added: Iterable[Network] | None = None) -> None:
         """Look again whom nobody may ban, and lift the bans that would reach them; `added` are those who are new."""
@@ -234,26 +260,52 @@ class Pipeline:
             self._behind.pop(batch.source, None)
         else:  # no file has any more
             self._behind = {source: time for source, time in before.items() if source == JOURNAL}
-        if self._behind or before:
+        now, was_ahead = self._enforcer.now(), self._is_ahead
+        self._is_ahead = any(entry.time > now for entry, _ in batch.entries)
+        if self._behind or before or self._is_ahead or was_ahead:
             newest = max([*self._behind.values(), *before.values(), batch.time])
-            self._present = Present(min(self._behind.values(), default=Present().oldest), newest)
+            # what an entry from the future says must not make all that is known look old
+            oldest = [*self._behind.values(), *([now] if self._is_ahead else ())]
+            self._present = Present(min(oldest, default=Present().oldest), newest)
             for jail in self._jails.values():
                 jail.observe(self._present)
 
-    def _decide(self, entry: Entry, hits: Sequence[int]) -> list[Ban]:
-        if self._trail.careful and not self._may(entry.position):
-            return []
-        try:
-            bans: list[Ban] = []
-            for name, offence in self.routes.offences(entry, hits):
-                self.routes.settle(name, entry.source)
-                bans += self._jails[name].consider(offence)
-                self._tell_notices(name)
-            for ban in bans:  # which grow: a ban for bans is held against the address, too
-                bans += self._judged(ban)
-        except Exception:  # one entry must not stop the rest; it is named, so that the fault can be found
-            log.exception("skipped an entry", message_id="trouble", position=entry.position)
-            return []
+    def _decide(self, entries: Iterable[tuple[Entry, Sequence[int]]], source: str) -> list[Ban]:
+        """Decide about entries, in two rounds: each is quicker while the processor has no more than its code to keep.
+
+        One entry must not stop the rest; it is named, so that the fault can be found.
+        """
+        counts = self.routes.settle
+        bans: list[Ban] = []
+        for entry, offences in self._recognise(entries, source):
+            try:
+                for name, offence in offences:
+                    if counts(name, source):
+                        bans += self._count(self._jails[name], offence)
+            except Exception:
+                log.exception("skipped an entry", message_id="trouble", position=entry.position)
+        return bans
+
+    def _recognise(
+        self, entries: Iterable[tuple[Entry, Sequence[int]]], source: str
+    ) -> list[tuple[Entry, list[tuple[str, Offence]]]]:
+        """Give the entries that tell something, each with what it tells which jails."""
+        told: list[tuple[Entry, list[tuple[str, Offence]]]] = []
+        recognise = self.routes.recogniser(source).offences
+        for entry, hits in entries:
+            try:
+                if offences := recognise(entry, hits):
+                    told.append((entry, offences))
+            except Exception:
+                log.exception("skipped an entry", message_id="trouble", position=entry.position)
+        return told
+
+    def _count(self, jail: Jail, offence: Offence) -> list[Ban]:
+        bans = jail.consider(offence)
+        if jail.notices:
+            self._tell_notices(jail)
+        for ban in bans:  # which grow: a ban for bans is held against the address, too
+            bans += self._judged(ban)
         return bans
 
     def _judged(self, ban: Ban) -> list[Ban]:
@@ -271,9 +323,9 @@ class Pipeline:
         self.save()
         return withheld
 
-    def _tell_notices(self, name: str) -> None:
+    def _tell_notices(self, jail: Jail) -> None:
         """Tell what a jail has to say beside its bans."""
-        jail = self._jails[name]
+        name = jail.name
         for notice in jail.notices:
             match notice:
                 case Spared(address, user, failures):
@@ -297,6 +349,20 @@ class Pipeline:
         """Say so if a jail's breaker has tripped; a later run says it again."""
         if (trip := jail.breaker.tripped) is not None:
             self._enforcer.fails(_subject(jail.name), f"{trip}; if that is right, then banagent resume {jail.name}")
+
+    def _tell_crowded(self) -> None:
+        """Say so while a jail can't remember all addresses, and for a while after that."""
+        now = self._enforcer.now()
+        for name, jail in self._jails.items():
+            if jail.window.crowded:
+                jail.window.crowded = False
+                self._crowded[name] = now
+                most = f"{jail.rule.remember:,} addresses are remembered, the most that may be (remember)"
+                self._enforcer.fails(_memory_of(name), f"{most}: the stalest with the fewest failures are forgotten")
+        for name, last in list(self._crowded.items()):
+            if abs(now - last) > QUIET:
+                del self._crowded[name]
+                self._enforcer.works(_memory_of(name))
 
     def _may(self, mark: str) -> bool:
         """Mark where the agent is; give False, loudly, if it ended there twice."""
@@ -349,6 +415,10 @@ class Pipeline:
                 jail.saved()
 
 
+def _memory_of(jail: str) -> str:
+    return f"memory of jail {jail}"
+
+
 def _subject(jail: str) -> str:
     """Give what a trouble of a jail is about; firewall and journal, too, may be names of jails."""
     return f"jail {jail}"
@@ -368,7 +438,7 @@ class _Memory:
         try:
             return self._history.past(address)
         except HistoryError as error:
-            self._enforcer.fails("history", str(error))
+            self._enforcer.fails_history(error)
             return ()
 
 

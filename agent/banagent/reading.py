@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import structlog
 
 from banagent.core.choice import Seen, kinds
-from banagent.core.events import FILES, JOURNAL, SECOND
+from banagent.core.events import FILES, JOURNAL, SECOND, timestamp
 from banagent.core.links import Links
 from banagent.errors import JournalError
-from banagent.log import timestamp
 from banagent.sources.batch import Batch
 from banagent.sources.journal import Journal
 from banagent.sources.lookup import Lookup
@@ -182,10 +181,25 @@ class Reading:
 
     async def _follow_journal(self) -> None:
         journal, self._journal = self._journal or self._open_journal(), None
+        if self._pipeline.position() is None:
+            await self._look_back(self._begin[JOURNAL])
         with closing(journal):
             async for batch in journal.follow(self._pipeline.sift()):
                 self._enforcer.works(JOURNAL)
                 self._take(batch)
+
+    async def _look_back(self, until: int) -> None:
+        """Read who logged in before the first entry that counts: whom the lock-out guard should know already."""
+        grace = self._pipeline.grace
+        if not grace:
+            return
+        with closing(Journal(self._pipeline.routes.filters(), self._directory)) as journal:
+            journal.seek_time(_now() - grace * SECOND)
+            while (batch := journal.read(self._pipeline.sift())).read:
+                self._pipeline.note_logins(batch, until)
+                if batch.time >= until:
+                    return
+                await asyncio.sleep(0)
 
     def _open_journal(self) -> Journal:
         """Open the journal where the last run left off, or `findtime` ago."""

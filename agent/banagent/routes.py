@@ -80,10 +80,15 @@ class Routes:
         found = self.recogniser(entry.source).offences(entry, hits)
         return [(jail, offence) for jail, offence in found if kind in self._kinds[jail]]
 
-    def settle(self, jail: str, source: str) -> None:
-        """Take note that the failures of a jail's service are in a source: what is in others is the same again."""
-        if len(self._kinds[jail]) > 1:
-            self._kinds[jail] = frozenset({JOURNAL if source == JOURNAL else FILES})
+    def settle(self, jail: str, source: str) -> bool:
+        """Take note that the failures of a jail's service are in a source: what is in others is the same again.
+
+        Give whether the source counts for the jail.
+        """
+        kind, kinds = JOURNAL if source == JOURNAL else FILES, self._kinds[jail]
+        if len(kinds) > 1:
+            self._kinds[jail] = frozenset({kind})
+        return kind in kinds
 
     def reads(self, jail: str, path: str) -> bool:
         """Whether a file is one that a jail's filter names."""

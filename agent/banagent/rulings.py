@@ -14,11 +14,10 @@ from banagent.config.settings import settings
 from banagent.config.writing import written
 from banagent.control.service import Error, portions
 from banagent.core.allowed import MOST
-from banagent.core.events import SECOND
+from banagent.core.events import SECOND, timestamp
 from banagent.core.never import Allowed
 from banagent.core.window import key_of
 from banagent.errors import ConfigError, FirewallError
-from banagent.log import timestamp
 
 if TYPE_CHECKING:
     from banagent.answers import Agent
@@ -159,7 +158,8 @@ class Rulings:
             raise Error("NotReloaded", mistakes=[mistake("", 0, "", None, str(error))]) from None
         document = written(merged(former, {}, wanted))
         agent.enforcer.tell("set", "set", jail=jail, reason="; ".join(document.splitlines()[1:]))
-        return {"settings": self._settings(jail, key), "written": document}
+        is_gone = all(item.name != jail for item in agent.config.jails)  # it was disabled
+        return {"settings": [] if is_gone else self._settings(jail, key), "written": document}
 
     def _settings(self, jail: str, key: str | None) -> list[dict[str, Any]]:
         """Give what is in force for a jail. Raises Error."""

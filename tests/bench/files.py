@@ -24,7 +24,7 @@ from banagent.config import load, with_values
 from banagent.core.bans import Bans
 from banagent.core.events import FILES
 from banagent.core.never import Host
-from banagent.daemon import CHECKPOINT
+from banagent.daemon import CHECKPOINT, YOUNG
 from banagent.enforce import Enforcer
 from banagent.pipeline import Pipeline
 from banagent.sinks.history import History
@@ -213,6 +213,7 @@ def decide(log: Path) -> dict[str, int]:
         source.seek_time(0, _now())
         sift = pipeline.sift(path)
         gc.freeze()  # as the daemon does at READY
+        gc.set_threshold(YOUNG)
         before = time.process_time_ns()
         saved, all_read = time.monotonic(), False
         while not all_read:

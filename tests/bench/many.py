@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Many bans and many addresses: what one ban costs, how soon all stand after a start, and what they hold of memory."""
+"""Many bans: what one costs, how soon all stand after a start, and what they hold of memory."""
 
 from __future__ import annotations
 
@@ -99,21 +99,6 @@ def attacked(journal: Path, scratch: Path, entries: int) -> Iterator[Figure]:
         namespace.close()
     yield Figure(f"the daemon catches up on {entries:,} entries", entries / cpu, "/s")
     yield Figure("  memory afterwards: RssAnon", memory.anonymous, "MB", Goal(25, 16))
-    yield Figure("  RSS", memory.resident, "MB")
-
-
-def addresses(scratch: Path, count: int) -> Iterator[Figure]:
-    """Measure what many addresses with one failure each hold, none of them banned."""
-    journal = scratch / "addresses"
-    traffic.write(journal, traffic.single_failures(), count, start=_now() - 600 * SECOND, span=500)
-    namespace = Namespace()
-    try:
-        with Agent(namespace, journal, scratch / "counting") as agent:
-            agent.wait_until_live()
-            memory = agent.memory()
-    finally:
-        namespace.close()
-    yield Figure(f"memory with {count:,} addresses: RssAnon", memory.anonymous, "MB", Goal(41, 32))
     yield Figure("  RSS", memory.resident, "MB")
 
 

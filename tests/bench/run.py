@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import signal
 import sys
 import tempfile
@@ -11,8 +12,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+import banagent
 from bed import settled, tiers
-from bench import attack, figures, files, flood, hostile, jails, many, reading, testing, traffic, units
+from bench import attack, crowd, figures, files, flood, hostile, jails, many, reading, testing, traffic, units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from bench.figures import Figure
 
+AGENT: Final = Path(banagent.__file__).parent
 SPAN: Final = 3500  # seconds that the made journal tells of
 SECTIONS: Final = {
     "reading": "the journal to decisions, against a C program; the daemon's memory after it",
@@ -29,7 +32,7 @@ SECTIONS: Final = {
     "files": "log files: against fail2ban-regex; idle; from a line to the element",
     "socket": "bans while the control socket is flooded",
     "bans": "one ban; a start with many; their memory",
-    "addresses": "the memory of many addresses that are counted",
+    "addresses": "many addresses that are counted: memory, beside fail2ban; checkpoints",
     "test": "logs tried on filters, against fail2ban-regex; many filters",
     "patterns": "the worst line for the shipped patterns",
 }
@@ -44,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _stop)  # what is begun is cleaned up then, as with an interrupt
     settled.adopt_orphans()
     before = settled.state()
+    compileall.compile_dir(AGENT, quiet=1)  # as it is where it was installed; otherwise each start may do it anew
     with tempfile.TemporaryDirectory(prefix="banagent-bench-") as scratch:
         _report(_measure(arguments, Path(scratch)), json=arguments.json)
     left = settled.left_behind(before)
@@ -115,7 +119,7 @@ def _section(section: str, arguments: argparse.Namespace, scratch: Path) -> Iter
         yield from many.one_ban(scratch)
         yield from many.starts(scratch, arguments.bans)
     elif section == "addresses":
-        yield from many.addresses(scratch, arguments.bans)
+        yield from crowd.measure(scratch, arguments.bans)
     elif section == "test":
         yield from testing.measure(scratch, arguments.entries // 5)
     else:

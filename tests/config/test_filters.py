@@ -10,7 +10,8 @@ import pytest
 from re2 import _re2
 
 from banagent.config.patterns import whole
-from banagent.core.filter import HOST, Failregex, Filter, Ignoreregex, Sample, Sequence, options
+from banagent.core.filter import ANY, HOST, Failregex, Filter, Ignoreregex, Sample, Sequence, options
+from config.tree import MODE
 
 if TYPE_CHECKING:
     from config.tree import Tree
@@ -161,6 +162,7 @@ def test_what_a_filter_with_links_can_say(tree: Tree) -> None:
             Failregex(
                 name="accept",
                 regex=rf"^conn=(?P<session>\d+) from {HOST}",
+                mode=ANY,
                 samples=(Sample(line="conn=1 from 192.0.2.1", address="192.0.2.1"),),
             ),
         ),
@@ -307,7 +309,7 @@ OTHERS = "needs ports: who takes over a program that is not root's could else cu
         ),
         (3, "pieces.a = 1", "pieces.a = 1: must be text in quotes, not empty"),
         (3, "forgable = true", 'forgable = true: unknown key; did you mean "forgeable"?'),
-        (6, "mode = 'all'", 'failregex[0].mode = "all": must be "normal", "ddos", "extra" or "aggressive"'),
+        (6, "mode = 'all'", f'failregex[0].mode = "all": {MODE}'),
         (6, "weight = 0", "failregex[0].weight = 0: must be a whole number from 1 to 100"),
         (6, "once = true", "failregex[0].once = true: has no meaning without session at the top of the file"),
         (6, "samples = ['x']", 'failregex[0].samples[0] = "x": must be a table'),
@@ -364,7 +366,7 @@ def test_a_filter_without_what_it_needs(tree: Tree) -> None:
     tree.filter("Bad Name")
     tree.admin("jails.empty.mode = 'no'\njails.web.filter = 'empty'\n")
     assert tree.mistakes() == [
-        'banagent.toml:1: jails.empty.mode = "no": must be "normal", "ddos", "extra" or "aggressive"',
+        f'banagent.toml:1: jails.empty.mode = "no": {MODE}',
         (
             "filters/Bad Name.toml: is named after its filter, and the name must begin with a small letter, then at "
             "most 63 of a-z, 0-9, _ and -"

@@ -30,6 +30,14 @@ def load(tmp_path: Path, text: str) -> config.Config:
     return config.load(root=tmp_path, whole=False)
 
 
+def test_a_file_that_is_no_list_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    path.write_text("192.0.2.1 " + "gate.example.org " * 50_000)
+    found = read_list(str(path))
+    assert [*map(str, found.networks)] == ["192.0.2.1"]
+    assert found.mistakes[-1].text == "and 900 more mistakes in this file; it was not read any further"
+
+
 def test_what_a_file_may_hold(tmp_path: Path) -> None:
     path = tmp_path / "office"
     path.write_bytes(b"# all of us\r\n192.0.2.1 2001:DB8::1/32\t# and\n\n192.0.2.9/24\n::ffff:198.51.100.1")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from banagent.config.toml import MAX_MISTAKES, Document, notation
+from config.tree import MODE
 
 if TYPE_CHECKING:
     from config.tree import Tree
@@ -20,7 +21,7 @@ FACTOR = "must be a number above 0 and below 1e+09"
 MULTIPLIERS = 'must be a list of numbers such as [1, 2, 4, 8], or "1 2 4 8"'
 READS_NOTHING = "the jail counts bans, and reads nothing; remove it"
 COMMON = (
-    "ports, bantime, findtime, maxretry, ignoreip, mode, guard, networks, breaker, source, scope, "
+    "ports, bantime, findtime, maxretry, remember, ignoreip, mode, guard, networks, breaker, source, scope, "
     "logpath, formats, units, uids, identifiers, containers"
 )
 
@@ -32,7 +33,7 @@ ONE = [
     ("jails.sshd.maxretry = 3.0", "jails.sshd.maxretry = 3.0: must be a whole number from 1 to 10000"),
     ("jails.sshd.maxretry = {a = 1}", "jails.sshd.maxretry: must be a whole number from 1 to 10000, not a table"),
     ("jails.sshd.maxretry = [3]", "jails.sshd.maxretry = [3]: must be a whole number from 1 to 10000"),
-    ("jails.sshd.mode = 1979-05-27", 'jails.sshd.mode = 1979-05-27: must be "normal", "ddos", "extra" or "aggressive"'),
+    ("jails.sshd.mode = 1979-05-27", f"jails.sshd.mode = 1979-05-27: {MODE}"),
     (
         "jails.sshd.filter = 07:32:00",
         ("jails.sshd.filter = 07:32:00: must begin with a small letter, then at most 63 of a-z, 0-9, _ and -"),
@@ -109,10 +110,7 @@ ONE = [
     # words
     (
         "jails.sshd.mode = 'aggressiv'",
-        (
-            'jails.sshd.mode = "aggressiv": must be "normal", "ddos", "extra" or '
-            '"aggressive"; did you mean "aggressive"?'
-        ),
+        f'jails.sshd.mode = "aggressiv": {MODE}; did you mean "aggressive"?',
     ),
     # unknown keys
     ("jails.sshd.maxrety = 3", 'jails.sshd.maxrety = 3: unknown key; did you mean "maxretry"?'),
@@ -240,10 +238,7 @@ def test_twelve_mistakes_and_a_thirteenth_in_another_file(tree: Tree) -> None:
             'y are, as in "1d 12h"'
         ),
         f"banagent.toml:10: defaults.bantime.factor = 0: {FACTOR}",
-        (
-            'banagent.toml:13: jails.sshd.mode = "ddos\\nnormal": must be "normal", "ddos", "extra" or "aggressive"; '
-            'did you mean "normal"?'
-        ),
+        f'banagent.toml:13: jails.sshd.mode = "ddos\\nnormal": {MODE}; did you mean "normal"?',
         'banagent.toml:15: jails.sshd.bantime.time = "0s": must be at least 1 second',
         "banagent.toml:16: jails.sshd.findtime = -1: must have an end: failures are kept in mind for so long",
         f"banagent.toml:18: jails.web.ports[1] = 0: {PORT}",
@@ -252,7 +247,7 @@ def test_twelve_mistakes_and_a_thirteenth_in_another_file(tree: Tree) -> None:
             'banagent.toml:21: jails.web.bantime.formula = "x": has a name that is none of ban.Time, ban.Count, '
             'banFactor, at character 1: "x"'
         ),
-        'conf.d/a.toml:3: jails.sshd.mode = "no": must be "normal", "ddos", "extra" or "aggressive"',
+        f'conf.d/a.toml:3: jails.sshd.mode = "no": {MODE}',
         "conf.d/a.toml:4: jails.nginx: no filter has this name; give the jail a filter, or write filters/nginx.toml",
     ]
 

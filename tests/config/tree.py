@@ -13,6 +13,7 @@ from banagent.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
+MODE = 'must be "normal", "ddos", "extra", "aggressive", "auth", "rbl" or "errors"'
 FILTER = r"""
 description = "a service"
 units = ["a.service"]

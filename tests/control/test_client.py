@@ -58,6 +58,7 @@ def test_a_refusal_carries_facts(server: Running) -> None:
         ("NoSuchJail", {"jail": "\x1b[31m", "known": ["a", "b"]}, "there is no jail '\\x1b[31m'; there are: a, b"),
         ("NoSuchJail", {"jail": "a", "known": []}, "there is no jail 'a'; there are: none"),
         ("BadAddress", {"address": "1.2\n", "reason": "not an address"}, "'1.2\\n': not an address"),
+        ("NoHistory", {"reason": "cannot write"}, "cannot write; see: banagent status"),
         ("TurnedOff", {}, "the agent is off and bans nobody; turn it on first: banagent on"),
         ("Protected", {"address": "::1", "reason": "it is loopback"}, "::1 is not banned: it is loopback"),
         ("TooMany", {"what": "connections", "limit": 64}, "too many connections; the agent takes 64 at a time"),

@@ -4,14 +4,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from banagent.core.events import SECOND, Entry, Offence
-from banagent.core.filter import HOST, Failregex, Filter
+from banagent.core.address import parse_network
+from banagent.core.bans import Bans
+from banagent.core.events import JOURNAL, SECOND, Entry, Offence
+from banagent.core.filter import HOST, Failregex, Filter, Trust
+from banagent.core.jail import Jail, Rule
 from banagent.core.links import Links
+from banagent.core.never import Never
 from banagent.core.recognise import Recogniser, View
+
+if TYPE_CHECKING:
+    from banagent.core.events import Ban
 
 FILTER: Final = Filter(
     name="x",
@@ -42,15 +49,71 @@ def test_a_pattern_that_is_forgeable_says_so_of_what_it_finds() -> None:
     assert not told(FILTER, b"unsure 192.0.2.1").credible
 
 
-@pytest.mark.parametrize("item", [replace(FILTER, forgeable=True), replace(FILTER, uids=(7,))])
-def test_a_filter_that_is_not_credible_says_so_of_all(item: Filter) -> None:
-    assert not told(item, b"sure 192.0.2.1").credible
-    assert not item.credible
+def test_a_filter_that_is_not_credible_says_so_of_all() -> None:
+    assert not told(replace(FILTER, forgeable=True), b"sure 192.0.2.1").credible
 
 
-def test_a_filter_is_credible_if_all_of_it_is() -> None:
-    assert not FILTER.credible
-    assert replace(FILTER, failregexes=FILTER.failregexes[:1]).credible
+def test_a_service_that_is_not_roots_is_believed_but_may_not_close_all_ports() -> None:
+    item = replace(FILTER, uids=(7,), failregexes=FILTER.failregexes[:1])
+    assert told(item, b"sure 192.0.2.1").credible
+    assert not item.may_close("normal")
+    assert replace(item, uids=(0,)).may_close("normal")
+
+
+def entry(unit: str | None, uid: int | None, *, source: str = JOURNAL, identifier: str | None = None) -> Entry:
+    return Entry(SECOND, b"", "p", uid, unit, identifier, 1, source=source)
+
+
+@pytest.mark.parametrize(
+    ("uids", "written", "is_vouched"),
+    [
+        ((0,), entry("x.service", 0), True),
+        ((0,), entry(None, 0, identifier="x"), True),  # it lost its unit
+        ((89,), entry("postfix@-.service", 89), True),
+        ((33,), entry("nginx.service", 33), True),
+        # programs of many run there as one user
+        ((33,), entry("apache2.service", 33), False),
+        ((33,), entry("apache2@one.service", 33), False),
+        ((33,), entry("php8.2-fpm.service", 33), False),
+        ((33,), entry("session-3.scope", 33), False),
+        ((33,), entry("user@33.service", 33), False),
+        ((33,), entry("cron.service", 33), False),
+        ((33,), entry(None, 33), False),
+        ((0, 33), entry("apache2.service", 0), True),
+        # nobody vouches for a file: not for syslog's, and for a service's own only if root alone writes it
+        ((0,), entry(None, None, source="/var/log/x.log"), True),
+        ((0, 33), entry(None, None, source="/var/log/x.log"), False),
+        ((0,), entry(None, None, source="/var/log/syslog", identifier="x"), False),
+    ],
+)
+def test_whose_word_it_is(uids: tuple[int, ...], written: Entry, *, is_vouched: bool) -> None:
+    assert Trust(replace(FILTER, uids=uids)).vouches(written) is is_vouched
+
+
+def bans(*credible: bool) -> list[Ban]:
+    """Give the bans that failures lead to, a minute apart, three for one."""
+    jail = Jail("x", Rule(3600, 3, 60, credible=True), Never(), Bans())
+    return [
+        ban
+        for number, each in enumerate(credible)
+        for ban in jail.consider(
+            Offence(number * 60 * SECOND, f"p{number}", parse_network("192.0.2.1"), None, "x", "failed", credible=each)
+        )
+    ]
+
+
+def test_one_failure_that_may_be_made_up_is_too_much() -> None:
+    assert [ban.credible for ban in bans(True, True, True)] == [True]
+    for forged in range(3):
+        assert [ban.credible for ban in bans(*(number != forged for number in range(3)))] == [False]
+
+
+def test_a_failure_that_may_be_made_up_is_forgotten() -> None:
+    found = bans(False, *[True] * 70)
+    assert (found[0].credible, found[-1].credible) == (False, True)
+
+
+def test_each_pattern_by_itself() -> None:
     assert [one.name for one in FILTER.used("normal") if not FILTER.is_credible(one)] == ["later"]
     assert [one.name for one in FILTER.used("aggressive") if not FILTER.is_credible(one)] == ["unsure", "later"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from banagent.core.duration import DAY, HOUR, LONGEST, MINUTE, WEEK
 from banagent.core.formula import Formula
-from banagent.core.growth import DOUBLING, MOST, Growth, weight
+from banagent.core.growth import DOUBLING, MOST, SERIES, Growth, weight
 
 EXPONENTIAL = Formula("ban.Time * math.exp(float(ban.Count+1)*banFactor)/math.exp(1*banFactor)")
 DOCUMENTED = (1, 2, 4, 8, 16, 32, 64)
@@ -26,6 +26,13 @@ def series(growth: Growth, time: int, count: int) -> list[int]:
 def test_by_default_1h_doubles_to_1w() -> None:
     lengths = [hours * HOUR for hours in (1, 2, 4, 8, 16, 32, 64, 128)]
     assert series(Growth(), HOUR, 10) == [*lengths, WEEK, WEEK]
+
+
+def test_the_series_that_is_told() -> None:
+    assert Growth().series(HOUR) == series(Growth(), HOUR, 9)
+    assert Growth(multipliers=(1,)).series(HOUR) == [HOUR]
+    assert Growth(multipliers=(1, 3)).series(HOUR) == [HOUR, 3 * HOUR]
+    assert len(Growth(maxtime=None, factor=1.0001).series(1)) == SERIES
 
 
 @given(times, st.integers(0, 200))

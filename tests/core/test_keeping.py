@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from banagent.core.duration import DAY
 from banagent.core.events import SECOND
-from banagent.core.keeping import LATE, Keeping, Purge, Row
+from banagent.core.keeping import LATE, Keeping, Purge, Row, believed
 
 NOW = 1_800_000_000 * SECOND
 
@@ -44,6 +44,13 @@ def test_by_number_the_oldest_go_first() -> None:
     # of what counts twice as many stay
     assert kept(Keeping(None, 4), rows) == [0, 2, 4, 6, 8]
     assert kept(Keeping(None, 1), [row(1, None), row(2, None), row(3, 0.1), row(4, 10)]) == [1, 2, 3]
+
+
+def test_a_clock_that_is_far_ahead_is_believed_a_day_at_a_look() -> None:
+    assert believed(NOW, None) == NOW
+    assert believed(NOW, NOW - 1) == NOW
+    assert believed(NOW, NOW + 400 * LATE) == NOW  # it was wrong before
+    assert believed(NOW + 400 * LATE, NOW) == NOW + LATE
 
 
 def test_it_ends_where_nothing_is_to_be_taken() -> None:

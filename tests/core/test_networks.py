@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from banagent.core.address import Network, parse_address, parse_network
@@ -16,7 +16,7 @@ from banagent.core.bans import Bans
 from banagent.core.events import SECOND, Ban, Offence
 from banagent.core.guard import Guarding
 from banagent.core.jail import Jail, Rule
-from banagent.core.networks import PATTERN, TARGETS, TOLD_AT, Alone, Attack, Networks, Targets, around
+from banagent.core.networks import PATTERN, TARGETS, TOLD_AT, Alone, Attack, Crowd, Networks, Targets, around
 from banagent.core.never import Host, Never
 
 LIMIT = 20
@@ -145,6 +145,7 @@ def address_of(network: str, number: int) -> Network:
 
 
 @given(steps, st.sets(st.integers(0, 60)))
+@example([("192.0.2.", which, 0) for which in (1, 2, 3, 1, 4, 2)], {2})  # all at one time
 def test_counts_as_a_model_that_keeps_everything(moves: list[tuple[str, int, int]], restarts: set[int]) -> None:
     networks = Networks(600, 4)
     last: dict[Network, dict[Network, int]] = {}
@@ -152,21 +153,20 @@ def test_counts_as_a_model_that_keeps_everything(moves: list[tuple[str, int, int
     for number, (prefix, which, gap) in enumerate(moves):
         now += gap
         subject = address_of(prefix, which)
-        found, member = None, subject
+        expected, member = None, subject
         for network in around(subject):
             seen = {other: at for other, at in last.get(network, {}).items() if abs(now - at) < 600}
-            seen[member] = max(seen.get(member, now), now)
+            is_new = len(seen) < 4
+            seen[member] = max(seen.pop(member, now), now)
             # of each the last four are enough to tell
             newest = sorted(seen.items(), key=lambda item: item[1])[-4:]
             last[network] = dict(newest)
             if len(newest) == 4:
-                found = network
+                expected = Crowd(network, tuple(last[network]), is_new)
             member = network
-        crowd = networks.add(subject, now * SECOND)
-        assert (None if crowd is None else crowd.network) == found
-        if crowd is not None:
-            assert len(set(crowd.members)) == 4
-            assert all(crowd.network.covers(member) for member in crowd.members)
+        assert networks.add(subject, now * SECOND) == expected
+        for network, members in last.items():
+            assert networks.count(network, now * SECOND) == sum(at > now - 600 for at in members.values())
         if number in restarts:
             rows = [*networks.memory.items()]
             networks = Networks(600, 4)

@@ -146,3 +146,16 @@ def test_who_was_allowed_is_so_for_the_entries_of_that_time() -> None:
     assert again.expire(9 * SECOND) == []
     assert again.forget_ended(5 * SECOND) == [net]
     assert [item.comment for item in again] == ["for ever"]
+
+
+def test_who_is_allowed_keeps_the_time_that_is_left_when_the_clock_is_set() -> None:
+    one, other, over = map(parse_network, ("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    known = AllowList([(Allowed(over, 1, 5, None), True)])
+    known.allow(Allowed(one, 100, 160, "x"))
+    known.allow(Allowed(other, 100, None, None))
+    assert known.shift(1000) == [Allowed(one, 1100, 1160, "x"), Allowed(other, 1100, None, None)]
+    assert known.next_end() == 1160
+    assert known.rein(1100) == []
+    assert known.rein(50) == [Allowed(one, 50, 110, "x"), Allowed(other, 50, None, None)]
+    assert [item.address for item in known.expire(110)] == [one]
+    assert known.row(over) == (Allowed(over, 1, 5, None), True)

@@ -16,7 +16,7 @@ from banagent.core.jail import Jail, Rule
 from banagent.core.never import Never
 from banagent.core.recidive import BANS, Recidive
 from banagent.core.record import Record
-from banagent.sinks.history import History
+from banagent.sinks.history import History, Lifted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,3 +166,45 @@ def test_recidive_counts_no_more_than_findtime(history: History) -> None:
     court = Court(history, None)
     days = (0, 2, 4)
     assert "recidive" not in [ban.jail for day in days for n in range(3) for ban in court.fails(day * DAY + n)]
+
+
+def again(court: Court, second: int) -> tuple[int, Ban]:
+    """Fail until that leads to a ban by sshd; give after how many failures, and the ban."""
+    for number in range(1, 9):
+        for ban in court.fails(second + number):
+            if ban.jail == "sshd":
+                return number, ban
+    raise AssertionError
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+def test_who_was_forgotten_begins_anew(history: History, *, everybody: bool) -> None:
+    other = parse_network("192.0.2.2")
+    court = Court(history, Growth())
+    history.commit(bans=[ban for start in (0, 5 * HOUR) for n in range(3) for ban in court.fails(start + n)])
+    history.commit(bans=[ban for n in range(3) for ban in court.fails(n, address=str(other))])
+    court.record.saved()
+    assert court.record.earlier(parse_network(ADDRESS), "sshd", DAY * SECOND, None) == 2
+    assert court.recidive.total(DAY * SECOND) == 3
+    if everybody:
+        assert history.forgive(history.rows(0, 100)) == 3
+    else:
+        assert history.forgive(addresses=[parse_network(ADDRESS)]) == 2
+    # neither for how long, nor how soon, nor for recidive
+    assert court.recidive.counted(parse_network(ADDRESS), DAY * SECOND) == 0
+    assert court.recidive.counted(other, DAY * SECOND) == (0 if everybody else 1)
+    assert court.recidive.total(DAY * SECOND) == (0 if everybody else 1)
+    number, ban = again(court, DAY)
+    assert (number, ban.bantime, ban.earlier) == (3, HOUR, 0)
+    assert court.record.earlier(other, "sshd", DAY * SECOND, None) == (0 if everybody else 1)
+    # and from then on it counts as ever
+    number, ban = again(court, DAY + 3 * HOUR)
+    assert (number, ban.bantime, ban.earlier) == (2, 2 * HOUR, 1)
+
+
+def test_what_an_admin_lifted_is_no_part_of_the_total(history: History) -> None:
+    court = Court(history, Growth())
+    history.commit(bans=[ban for n in range(3) for ban in court.fails(n)])
+    assert court.recidive.total(HOUR * SECOND) == 1
+    history.commit(lifted=[Lifted("sshd", parse_network(ADDRESS), 60 * SECOND, "admin")])
+    assert court.recidive.total(HOUR * SECOND) == 0

@@ -78,6 +78,36 @@ def test_agrees_with_a_plain_model(findtime: int, maxretry: int, steps: list[tup
         window.load(saved.items())
 
 
+@given(
+    st.integers(1, 20),
+    st.integers(1, 6),
+    st.lists(st.tuples(st.sampled_from([A, B]), st.integers(-25, 25), st.integers(1, 3)), max_size=60),
+    st.sets(st.integers(0, 60)),
+)
+def test_counts_as_a_plain_list_of_times(
+    findtime: int, maxretry: int, steps: list[tuple[bytes, int, int]], restarts: set[int]
+) -> None:
+    """Also of entries that are late, whatever was remembered before."""
+    window, now = Window(findtime, maxretry), 1000
+    model: dict[bytes, list[int]] = {}
+    for number, (key, gap, count) in enumerate(steps):
+        now += gap
+        times = [time for time in model.get(key, []) if time > now - findtime]
+        is_late = bool(times) and now < times[-1]
+        expected = len(times) + count
+        times = sorted([*times, *[now] * min(count, maxretry)])
+        if is_late:
+            spans = [range(first, first + findtime) for first in times if now in range(first, first + findtime)]
+            expected = max(sum(time in span for time in times) for span in spans)
+        model[key] = times[-maxretry:]
+        assert window.add(key, now * SECOND, count) == expected
+        assert window.count(key, now * SECOND) == sum(time > now - findtime for time in model[key])
+        assert window.total(now * SECOND) == sum(time > now - findtime for times in model.values() for time in times)
+        if number in restarts:
+            window, former = Window(findtime, maxretry), window
+            window.load(former.items())
+
+
 def test_load_leaves_out_rubbish() -> None:
     window = Window(10, 3)
     window.load([(b"", b""), (A, b"123"), (A + b"x", bytes(8)), (B, bytes(8))])

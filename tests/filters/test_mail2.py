@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from banagent.config import filters, toml
 from banagent.core.events import Entry, Offence
-from banagent.core.filter import MODES, Filter
+from banagent.core.filter import MODES, Filter, Trust
 from banagent.core.recognise import Recogniser, View
 from filters import hostile_sshd
 
@@ -226,7 +226,7 @@ FIELDS: Final = (
 @cache
 def shipped(name: str) -> Filter:
     item = filters.build(name, toml.read(FOLDER / f"{name}.toml"))
-    return replace(item, units=(UNIT,), uids=(0,))
+    return replace(item, units=(UNIT,), uids=(0,), fields={})
 
 
 @cache
@@ -369,6 +369,24 @@ def test_pure_ftpd_a_name_like_an_address() -> None:
     """What getnameinfo gives for a PTR record with "192.0.2.66."."""
     assert address_in("pure-ftpd", b"(?@192.0.2.66) [WARNING] Authentication failed for user [x]") == FAKE
     assert shipped("pure-ftpd").forgeable
+
+
+@pytest.mark.parametrize(
+    ("unit", "uid", "transport", "counts"),
+    [
+        ("ssh.service", 0, "syslog", True),
+        ("any.service", 0, "syslog", True),
+        (None, 0, "syslog", True),
+        ("docker.service", 0, "journal", False),  # what a container's program prints
+        ("any.service", 0, "stdout", False),
+        ("any.service", 33, "syslog", False),
+        ("session-1.scope", 0, "syslog", False),
+    ],
+)
+def test_pam_is_believed_of_any_service(unit: str | None, uid: int, transport: str, *, counts: bool) -> None:
+    item = filters.build("pam-generic", toml.read(FOLDER / "pam-generic.toml"))
+    entry = Entry(1, b"", "", uid, unit, "any", 1, more={"_TRANSPORT": transport})
+    assert Trust(item)(entry) == counts
 
 
 @pytest.mark.parametrize("name", ["pam-generic", "named-refused"])

@@ -118,7 +118,7 @@ SHAPES: Final[tuple[Error | Access, ...]] = (
     Error(AUTH, "nonce", "auth_digest", "AH01776: invalid nonce <FIELD> received - hash is not x"),
     Error(AUTH, "denied", "authz_core", "AH01630: client denied by server configuration: <FIELD>"),
     Error(AUTH, "denied", "authz_core", "AH01629: authorization failure (no authenticated user): <FIELD>"),
-    Error(AUTH, "denied", "evasive20", "client denied by server configuration: <FIELD>"),
+    Error(AUTH, "evasive", "evasive20", "client denied by server configuration: <FIELD>"),
     Error(AUTH, "denied", "", "client denied by server configuration: <FIELD>"),
     Error(
         AUTH, "ldap", "authnz_ldap", "AH01695: auth_ldap authenticate: user u authentication failed; URI /<FIELD> [x]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 import resource
 import signal
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -13,7 +14,7 @@ from banagent.core.bans import Standing
 from banagent.core.events import Ban
 from banagent.core.never import Allowed
 from banagent.errors import HistoryError
-from banagent.sinks.history import EVENTS, VERSION, Counts, DamagedError, Happened, History, Lifted, Position
+from banagent.sinks.history import EVENTS, PATIENCE, VERSION, Counts, DamagedError, Happened, History, Lifted, Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,10 +49,10 @@ def test_what_is_committed_is_there_after_a_restart(tmp_path: Path, history: His
     history.close()
     later = History(tmp_path / "history.db")
     assert not later.is_new
-    assert later.bans(0) == [(standing(ban()), False), (standing(ban("2001:db8::/64", end=None)), False)]
+    assert list(later.bans(0)) == [(standing(ban()), False), (standing(ban("2001:db8::/64", end=None)), False)]
     assert [record.ban for record in later.records()] == [ban("2001:db8::/64", "q", None, user=None), ban()]
-    assert later.counts("sshd") == ([(b"k", b"w")], [(b"s", b"t")], [(b"l", b"x")])
-    assert later.counts("other") == ([], [], [])
+    assert [*map(list, later.counts("sshd"))] == [[(b"k", b"w")], [(b"s", b"t")], [(b"l", b"x")]]
+    assert [*map(list, later.counts("other"))] == [[], [], []]
     assert later.position("journal") == Position("q", 7)
     assert later.position("other") is None
     assert later.ports() == {"sshd": "22-22"}
@@ -61,7 +62,7 @@ def test_what_is_committed_is_there_after_a_restart(tmp_path: Path, history: His
 def test_a_replayed_ban_changes_nothing(history: History) -> None:
     history.commit(bans=[ban()])
     history.commit(bans=[ban(end=999)])
-    assert history.bans(0) == [(standing(ban()), False)]
+    assert list(history.bans(0)) == [(standing(ban()), False)]
 
 
 def test_ended_and_lifted_bans(history: History) -> None:
@@ -84,7 +85,49 @@ def test_all_or_nothing(history: History) -> None:
     with pytest.raises(HistoryError, match=r"cannot write the history .*disk I/O error"):
         history.commit(bans=[ban()], counts={"sshd": Counts(fails(), [], [])}, positions={"journal": Position("p", 1)})
     assert history.is_new
-    assert history.bans(0) == []
+    assert list(history.bans(0)) == []
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_schema_of_another_version_than_it_says_is_damage(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "history.db"
+    History(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {version}")
+    db.close()
+    history = History(path)
+    assert history.set_aside == tmp_path / "history.db.damaged-1"
+    history.commit(bans=[ban()])
+    history.close()
+
+
+def test_a_schema_that_lacks_something_is_damage(history: History, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "history.db") as db:
+        db.execute("DROP TABLE bans")
+    db.close()
+    with pytest.raises(DamagedError):
+        list(history.bans(0))
+    with pytest.raises(HistoryError) as caught:
+        history.commit(bans=[ban()])
+    assert not isinstance(caught.value, DamagedError)  # who writes may be at fault himself
+
+
+def test_it_waits_for_another_once(history: History, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "history.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        begin = time.monotonic()
+        for _ in range(10):
+            with pytest.raises(HistoryError, match="locked"):
+                history.commit(bans=[ban()])
+        assert PATIENCE / 1000 <= time.monotonic() - begin < 2 * PATIENCE / 1000
+        other.execute("ROLLBACK")
+        history.commit(bans=[ban()])  # and from then on it waits again
+        other.execute("BEGIN IMMEDIATE")
+        begin = time.monotonic()
+        with pytest.raises(HistoryError, match="locked"):
+            history.commit(bans=[ban(position="q")])
+        assert time.monotonic() - begin >= PATIENCE / 1000
+    other.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
@@ -128,7 +171,7 @@ def test_a_full_disk_and_then_a_free_one(history: History) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, former)
         signal.signal(signal.SIGXFSZ, handler)
     history.commit(bans=bans)
-    assert len(history.bans(0)) == 2000
+    assert len(list(history.bans(0))) == 2000
 
 
 def test_records_say_how_bans_ended(history: History) -> None:
@@ -163,7 +206,7 @@ def test_what_is_lifted_is_what_was_banned_before(history: History) -> None:
     address = parse_network("192.0.2.1")
     history.commit(bans=[ban(position="p"), Lifted("sshd", address, 50, "admin"), ban(position="q", end=900)])
     assert [(r.ban.position, r.lifted, r.reason) for r in history.records()] == [("q", None, None), ("p", 50, "admin")]
-    assert history.bans(0) == [(standing(ban(end=900)), False)]
+    assert list(history.bans(0)) == [(standing(ban(end=900)), False)]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +234,7 @@ def test_what_was_never_written_is_damage(tmp_path: Path, history: History, chan
     db.close()
     arguments: dict[str, tuple[object, ...]] = {"bans": (0,), "position": ("journal",)}
     with pytest.raises(DamagedError):
-        getattr(history, read)(*arguments.get(read, ()))
+        list(getattr(history, read)(*arguments.get(read, ())))
 
 
 def test_events_before_one_that_is_missing_are_left_out(tmp_path: Path, history: History) -> None:
@@ -290,7 +333,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> No
         assert history.set_aside is None
         assert [record.ban for record in history.records()] == [ban()]
         assert history.position("journal") == Position("q", 7)
-        assert history.counts("sshd")[0] == [(b"k", b"v")]
+        assert list(history.counts("sshd")[0]) == [(b"k", b"v")]
         assert history.allowed() == []
         assert [item.counts for item in history.past(parse_network("192.0.2.1"))] == [True]
         history.commit(bans=[ban()])

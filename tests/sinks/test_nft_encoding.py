@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -175,3 +177,24 @@ def test_wanted() -> None:
 
 def test_the_latest_end_wins() -> None:
     assert merge({"a": {b"1": 5, b"2": FOREVER}, "b": {b"1": 7, b"2": 3}}) == {b"1": 7, b"2": FOREVER}
+
+
+def test_wanted_without_others() -> None:
+    network, host = parse_network("192.0.2.0/24"), parse_network("192.0.2.0")
+    wanted = Wanted([Standing("a", network, 5), Standing("b", network, None), Standing("a", host, 7)])
+    others = Wanted([Standing("a", network, 6), Standing("c", host, 7)])
+    assert sorted(wanted.without(others)) == [Standing("a", host, 7), Standing("b", network, None)]
+    assert wanted.without(wanted) == []
+    assert sorted(wanted.without(Wanted()), key=str) == sorted(wanted, key=str)
+
+
+def test_pyroute2_is_not_imported_whole() -> None:
+    """Unless somebody else wants it, who then gets it."""
+    program = (
+        "import sys, banagent.sinks.nft\n"
+        "print(sum(name.startswith('pyroute2.') for name in sys.modules) < 30)\n"
+        "import pyroute2\n"
+        "print(pyroute2.IPRoute.__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.split() == ["True", "IPRoute"]

@@ -359,6 +359,17 @@ def test_read_gives_what_another_agent_left(nft_namespace: Namespace, open_firew
         assert one.end is None or end is None or end - 5 * SECOND < one.end <= end + 1000
 
 
+def test_what_the_kernel_has_besides(nft_namespace: Namespace, open_firewall: OpenFirewall) -> None:
+    firewall = open_firewall(nft_namespace, JAILS)
+    now = clock()
+    known = [ban("sshd", "192.0.2.1", now + HOUR), ban("recidive", "2001:db8::/64")]
+    assert firewall.besides(known, now) == ([], 0)  # there is no table
+    firewall.restore([known[0], ban("recidive", "192.0.2.1"), ban("sshd", "2001:db8::/65")], now)
+    others, kept = firewall.besides(known, now)
+    assert set(others) == {ban("recidive", "192.0.2.1"), ban("sshd", "2001:db8::/65")}
+    assert kept == 1
+
+
 def test_read_gives_nothing_of_what_it_does_not_know(nft_namespace: Namespace, open_firewall: OpenFirewall) -> None:
     firewall = open_firewall(nft_namespace, JAILS)
     assert firewall.read(clock()) == []

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from banagent.core.events import SECOND
 from banagent.sources import stamps
 from banagent.sources.decoder import Decoder
-from banagent.sources.formats import MAKERS, NAMES, Parsed
+from banagent.sources.formats import MAKERS, NAMES, Parsed, Syslog
 from banagent.sources.lines import Slice
 from banagent.sources.stamps import Local, settle
 
@@ -55,6 +55,11 @@ LINES: list[tuple[str, bytes, Parsed]] = [
     ("syslog", b"Nov  2 03:00:00 host su: m", Parsed(b"m", Local(None, 11, 2, 3, 0, 0), "su")),
     ("syslog", b"Nov 22 03:00:00 h postfix/smtpd[1]: m", Parsed(b"m", SYSLOG, "postfix/smtpd", 1)),
     ("syslog", b"Nov 22 03:00:00 h sudo:     root : x", Parsed(b"    root : x", SYSLOG, "sudo")),
+    # journald takes off what is blank at the end, and so do we
+    ("syslog", b"Nov 22 03:00:00 h sshd[9]: m \t\r", Parsed(b"m", SYSLOG, "sshd", 9)),
+    ("syslog", b"2026-11-22T03:00:00Z h sshd[9]: m ", Parsed(b"m", T, "sshd", 9)),
+    ("syslog", b"Nov 22 03:00:00 h sshd[9]: ", Parsed(b"", SYSLOG, "sshd", 9)),
+    ("syslog", b"<34>1 2026-11-22T03:00:00Z h su 7 - - m  ", Parsed(b"m", T, "su", 7)),
     ("syslog", b"Nov 22 03:00:00 h sshd[9]:", Parsed(b"", SYSLOG, "sshd", 9)),
     ("syslog", b"<38>Nov 22 03:00:00 h sshd[943]: m", Parsed(b"m", SYSLOG, "sshd", 943)),
     ("syslog", b"Nov 22 03:00:00 h no tag: sshd[1]: m", Parsed(b"no tag: sshd[1]: m", SYSLOG)),
@@ -166,6 +171,18 @@ def test_the_quick_way_finds_the_same_message(name: str, line: bytes, expected: 
 def test_the_quick_way_may_take_for_a_tag_what_is_none() -> None:
     """The exact way, which has the last word, does not."""
     assert MAKERS["syslog"]().cut(b"Nov 22 03:00:00 h no tag: m") == b"m"
+
+
+@given(
+    st.sampled_from([b"2026-11-22T03:00:00.123456+00:00 h sshd[943]: m: 1", b"Nov 22 03:00:00 h sshd[943]: m: 1"]),
+    st.lists(st.tuples(st.integers(0, 46), st.sampled_from(b"0123456789T:-+.,[] azZ<")), max_size=3),
+)
+def test_the_usual_lines_of_syslog_are_read_like_all_others(line: bytes, changes: list[tuple[int, int]]) -> None:
+    text = bytearray(line)
+    for place, byte in changes:
+        text[place % len(line)] = byte
+    line = bytes(text)
+    assert Syslog().parse(line) == Syslog()._parse_unusual(line.rstrip())
 
 
 @pytest.mark.parametrize(("name", "line", "stamp"), WHOLE)

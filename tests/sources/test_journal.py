@@ -18,6 +18,7 @@ from banagent.core.filter import Filter
 from banagent.errors import JournalError
 from banagent.sources.batch import SLICE
 from banagent.sources.journal import LONGEST, NEWS, Gap, Journal
+from banagent.sources.notices import DEAF
 from bed.journald import Journald, Writer, make_journal, service, session
 
 if TYPE_CHECKING:
@@ -305,6 +306,33 @@ def test_follows_over_rotation_and_a_restart_of_journald(journald: Journald) -> 
 
     assert asyncio.run(collect(journal, 4, act)) == [b"F0", b"F1", b"F2", b"F3"]
     journal.close()
+
+
+def test_what_others_write_is_looked_at_once_a_second(journald: Journald, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is to be read is found all the same."""
+    looks: list[float] = []
+    has_more = Journal._has_more  # pyright: ignore[reportPrivateUsage] - what a notice costs
+
+    def look(journal: Journal) -> bool:
+        looks.append(time.monotonic())
+        return has_more(journal)
+
+    monkeypatch.setattr(Journal, "_has_more", look)
+    with journald.writer(service("other.service"), comm="other") as other:
+
+        def act(came: int) -> None:
+            if came:  # from here on it polls, for ALERT seconds
+                return
+            until = time.monotonic() + 3 * DEAF
+            while time.monotonic() < until:
+                other.send("something else", identifier="other")
+                time.sleep(0.05)
+            journald.write("F0")
+
+        journal = opened(journald.path)
+        assert asyncio.run(collect(journal, 1, act)) == [b"F0"]
+        journal.close()
+    assert 2 <= len(looks) <= 6  # journald gives notice four times a second
 
 
 @pytest.mark.parametrize("before", [0, 1, SLICE])

@@ -35,6 +35,10 @@ IDENTIFIED: dict[str, Any] = {"identifiers": ("a",)}
             {"units": ("a.service",), "fields": {"_TRANSPORT": ("k*", "syslog")}},
             {"_SYSTEMD_UNIT": {"a.service"}, "_TRANSPORT": {"kernel"}},
         ),
+        (
+            {"units": ("*.service",), "identifiers": ("*",), "fields": {"_TRANSPORT": ("syslog",)}},
+            {"_TRANSPORT": {"syslog"}},
+        ),
     ],
 )
 def test_what_is_looked_for(keys: dict[str, Any], looked_for: dict[str, set[str]] | None) -> None:

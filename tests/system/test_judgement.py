@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ BYSTANDER: Final = "198.18.7.150"
 IGNORED: Final = "198.18.7.200"
 ADMIN: Final = "198.18.20.1"
 STRANGER: Final = "198.18.30.1"
+REMOTE: Final = "/lib/systemd/systemd-journal-remote"
 PASSWORD: Final = "right-pw"  # alice's
 
 
@@ -104,6 +106,35 @@ def test_an_admin_who_mistypes(agent: Agent) -> None:
     agent.attack(ADMIN, MAXRETRY - 1, user="root")
     agent.banned(ADMIN)
     assert not is_served(agent, ADMIN)
+
+
+def test_an_admin_who_logged_in_an_hour_ago(agent: Agent) -> None:
+    """Before banagent was there, and longer ago than it counts failures."""
+    machine = agent.machine
+    machine.run(["usermod", "--append", "--groups", "sudo", "alice"])
+    agent.configure('findtime = "10m"', maxretry=MAXRETRY)
+    folder = machine.run(["sh", "-c", "ls -d /var/log/journal/*"]).stdout.strip()
+    fields = {
+        "__REALTIME_TIMESTAMP": str(int(time.time() - 3600) * 1_000_000),
+        "__MONOTONIC_TIMESTAMP": "1",
+        "_BOOT_ID": "b" * 32,
+        "MESSAGE": f"Accepted password for alice from {ADMIN} port 4022 ssh2",
+        "SYSLOG_IDENTIFIER": "sshd",
+        "_SYSTEMD_UNIT": "ssh.service",
+        "_UID": "0",
+        "_PID": "1000",
+    }
+    exported = "".join(f"{name}={value}\n" for name, value in fields.items())
+    machine.run([REMOTE, "--output", f"{folder}/earlier.journal", "-"], stdin=f"{exported}\n")
+    agent.start()
+    for source in (ADMIN, STRANGER):
+        agent.attack(source, MAXRETRY)
+    agent.banned(STRANGER)
+    agent.attack(ADMIN, 1)
+    assert "spared by the lock-out guard" in agent.logged(f"BANAGENT_ADDRESS={ADMIN}", "BANAGENT_USER=alice")["MESSAGE"]
+    assert is_served(agent, ADMIN)
+    assert not is_served(agent, STRANGER)
+    assert set(agent.bans()) == {STRANGER}
 
 
 def test_a_guard_outlasts_a_restart(agent: Agent) -> None:

@@ -339,10 +339,20 @@ def test_why_of_one_who_is_banned(agent: Answering, prompt: Prompt) -> None:
 def test_why_of_a_repeater(agent: Answering, prompt: Prompt) -> None:
     reply = why(bans=[ban("192.0.2.1", earlier=2), ban("192.0.2.1", jail="recidive", filter="bans", pattern="sshd")])
     reply["counts"].append({**reply["counts"][0], "jail": "recidive", "counts": "bans", "findtime": 3 * 86400})
+    reply["counts"][0] |= {"earlier": 3, "bantime": 8 * 3600}
+    reply["leading"] = [
+        ban("192.0.2.1", start="2026-01-31T12:00:00Z", jail="web", failures=1),
+        ban("192.0.2.1", start="2026-01-31T13:00:00Z", bantime=7200),
+    ]
     agent.replies["Why"] = reply
     lines = prompt("why", "192.0.2.1").out.splitlines()
-    assert "It takes longer than a first ban: 2 bans came before it." in lines
-    assert "5 bans by other jails, the last by sshd." in lines
+    assert "It is the 3rd ban that counts, so it takes longer than a first one." in lines
+    assert "The next would take 8h." in lines
+    told = lines.index("5 bans by other jails, the last by sshd:")
+    assert [line.split(maxsplit=2)[2] for line in lines[told + 1 : told + 3]] == [
+        "web  for 1h, 1 failure",
+        "sshd  for 2h, 5 failures",
+    ]
     assert "The rule: 5 bans in 3d." in lines
 
 
@@ -353,6 +363,19 @@ def test_why_of_a_repeater(agent: Answering, prompt: Prompt) -> None:
         ({"ignored": "192.0.2.0/24"}, "sshd does not count its failures, by the rule: 192.0.2.0/24.", 0),
         ({"failures": 3, "counts": "bans", "findtime": 3 * 86400}, "sshd: 3 of 5 bans in 3d that lead to a ban.", 0),
         ({"failures": 0}, "It was never seen.", 1),
+        (
+            {"failures": 1, "earlier": 1, "weight": 2, "bantime": 7200},
+            (
+                "sshd: 1 of 5 failures in 1h that lead to a ban. 1 earlier ban counts: a failure counts as 2, and the"
+                " next ban takes 2h."
+            ),
+            0,
+        ),
+        (
+            {"failures": 1, "earlier": 2, "weight": 1, "bantime": None},
+            "sshd: 1 of 5 failures in 1h that lead to a ban. 2 earlier bans count: the next ban takes for ever.",
+            0,
+        ),
         (
             {"guarded": ["carol", "root"]},
             "sshd: carol and root logged in from there lately, and may fail more often.",
@@ -388,6 +411,23 @@ def test_why_of_one_who_is_not(agent: Answering, prompt: Prompt, count: dict[str
 def test_why_of_a_ban_for_neighbours(agent: Answering, prompt: Prompt, facts: dict[str, Any], line: str) -> None:
     agent.replies["Why"] = why(bans=[ban("192.0.2.1", pattern="many-addresses") | facts])
     assert line in prompt("why", "192.0.2.1").out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "line"),
+    [
+        ([3600, 7200, 14400], "Further bans of an address take 2h, 4h."),
+        (
+            [3600 * 2**n for n in range(7)] + [7 * 86400],
+            "Further bans of an address take 2h, 4h, 8h and so on, up to 7d.",
+        ),
+    ],
+)
+def test_status_of_a_jail_whose_bans_grow(agent: Answering, prompt: Prompt, lengths: list[int], line: str) -> None:
+    agent.replies["Jails"] = {"jails": [jail("sshd", lengths=lengths)]}
+    assert line in prompt("status", "sshd").out.splitlines()
+    agent.replies["Jails"] = {"jails": [jail("sshd", lengths=[3600])]}
+    assert "Further bans" not in prompt("status", "sshd").out
 
 
 def test_status_of_a_jail_that_has_tripped(agent: Answering, prompt: Prompt) -> None:

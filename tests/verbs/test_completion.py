@@ -116,9 +116,20 @@ OFFERED = [
     ("banagent check --config a-", {"a-file"}),
     ("banagent ban --for ", set[str]()),
     ("banagent test --filter ssh", {"sshd", "ssh-root"}),
-    ("banagent test --mode a", {"aggressive"}),
+    ("banagent test --mode ag", {"aggressive"}),
     ("banagent test a-", {"a-file"}),
     ("banagent no-such-verb ", set[str]()),
+    ("banagent get ", {"sshd", "web"}),
+    ("banagent get sshd maxr", {"maxretry"}),
+    ("banagent get --json sshd bantime.m", {"bantime.multipliers", "bantime.maxtime"}),
+    ("banagent set sshd maxr", {"maxretry"}),
+    ("banagent set --add sshd igno", {"ignoreip"}),
+    ("banagent set sshd mode d", {"ddos"}),
+    ("banagent set sshd source ", {"auto", "journal", "files"}),
+    ("banagent set sshd bantime.increment ", {"true", "false"}),
+    ("banagent set sshd ports ", {"all"}),
+    ("banagent set sshd maxretry ", set[str]()),
+    ("banagent set sshd mode ddos --per", {"--persist"}),
 ]
 
 

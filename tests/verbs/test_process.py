@@ -217,6 +217,21 @@ def test_what_a_quick_verb_imports(agent: Answering, socket: Path, words: tuple[
     assert imported & HEAVY <= allowed
 
 
+def test_the_agent_goes_without_what_only_others_need(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("nonsense = 1")
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "banagent", "run", "--config", str(tmp_path / "config.toml")],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    imported = {line.split("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "nonsense" in done.stderr
+    assert {"asyncio", "structlog", "banagent.sinks.nft.encoder"} <= imported
+    assert not imported & {"_ssl", "rich.console", "pyroute2.ndb.main"}
+
+
 @pytest.mark.parametrize(("words", "times"), [(("status",), 6.0), (("--help",), 4.0)])
 @pytest.mark.usefixtures("agent")
 def test_what_a_quick_verb_costs(socket: Path, words: tuple[str, ...], times: float) -> None:

@@ -373,6 +373,18 @@ def test_a_broken_filter_is_passed_over(prompt: Prompt, tmp_path: Path) -> None:
     assert [one[0] for one in told(said)] == ["matched"]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_what_a_filter_extends_is_looked_for_in_its_folder(prompt: Prompt, tmp_path: Path, *, named: bool) -> None:
+    (tmp_path / "filters").mkdir()
+    (tmp_path / "filters/gated.toml").write_text(GATED)
+    (tmp_path / "filters/more.toml").write_text('extends = "gated"\n')
+    chosen = ("--filter", "more") if named else ()
+    line = log(tmp_path, "login of bob from 192.0.2.1 refused")
+    said = prompt("test", "--filters", str(tmp_path / "filters"), *chosen, line)
+    assert "1 matched" in said.out
+    assert named or "\nmore " in said.out
+
+
 # --- one line explained ---
 
 
@@ -550,7 +562,8 @@ def test_modes_are_those_of_filters(prompt: Prompt) -> None:
     assert set(mode.choices or ()) == MODES.keys()
     assert prompt("test", "--mode", "no", "--line", "x").status == 2
     for name in MODES:
-        assert prompt("test", "--filter", "sshd", "--mode", name, "--line", FAILED).status == 0
+        status = 0 if "normal" in MODES[name] else 1
+        assert prompt("test", "--filter", "sshd", "--mode", name, "--line", FAILED).status == status
 
 
 # --- the journal ---

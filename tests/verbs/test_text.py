@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from banagent.verbs.table import Column, table
 from banagent.verbs.terminal import Terminal
-from banagent.verbs.text import cut, pad, plural, printable, quoted, width, wrap
+from banagent.verbs.text import cut, ordinal, pad, plural, printable, quoted, width, wrap
 from banagent.verbs.times import span
 
 if TYPE_CHECKING:
@@ -113,6 +113,11 @@ def test_styles_change_no_column() -> None:
 )
 def test_span(seconds: float | None, text: str) -> None:
     assert span(seconds) == text
+
+
+def test_ordinal() -> None:
+    shown = ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th", "1,001st"]
+    assert [ordinal(number) for number in (1, 2, 3, 4, 11, 12, 13, 21, 112, 1001)] == shown
 
 
 def test_plural() -> None:

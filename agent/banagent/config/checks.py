@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+BOOLEAN: Final = ("true", "false")
 FILE: Final = "file:"  # before the path of a file with addresses and networks
 MANUAL: Final = "manual"  # see banagent.enforce
 NAME_IS: Final = "must begin with a small letter, then at most 63 of a-z, 0-9, _ and -"

@@ -14,9 +14,7 @@ from banagent.config.probe import Budget
 from banagent.config.table import Key, Values, read_table
 from banagent.config.toml import dotted, is_list, is_table, notation
 from banagent.core.filter import (
-    FORMATS as FORMAT_NAMES,
-)
-from banagent.core.filter import (
+    ANY,
     MODES,
     PROVENANCES,
     SESSIONS,
@@ -26,6 +24,9 @@ from banagent.core.filter import (
     Ignoreregex,
     Sample,
     Sequence,
+)
+from banagent.core.filter import (
+    FORMATS as FORMAT_NAMES,
 )
 from banagent.errors import ConfigError, Mistake
 
@@ -274,6 +275,7 @@ SOURCE: Final = Key(
     name="source",
     default="auto",
     check=checks.choice(*SOURCES),
+    choices=SOURCES,
     type=f"one of {', '.join(SOURCES)}",
     help="whether the journal is read or the log files; auto finds out where the service logs",
 )
@@ -416,14 +418,8 @@ def build(name: str, document: Document, bases: Iterable[Document] = (), *, prob
             )
             for item, pattern in zip(_all(parts, FAILREGEX), found["failregex"], strict=True)
         ),
-        links=tuple(
-            Failregex(name=item[NAME], regex=pattern.regex, json=pattern.json, samples=_samples(item[SAMPLES]))
-            for item, pattern in zip(_all(parts, LINK), found["link"], strict=True)
-        ),
-        successes=tuple(
-            Failregex(name=item[NAME], regex=pattern.regex, json=pattern.json, samples=_samples(item[SAMPLES]))
-            for item, pattern in zip(_all(parts, SUCCESS), found["success"], strict=True)
-        ),
+        links=_telling(_all(parts, LINK), found["link"]),
+        successes=_telling(_all(parts, SUCCESS), found["success"]),
         ignoreregexes=tuple(
             Ignoreregex(regex=pattern.regex, json=pattern.json, samples=_samples(item[IGNORED]))
             for item, pattern in zip(_all(parts, IGNOREREGEX), found["ignoreregex"], strict=True)
@@ -599,6 +595,14 @@ def _find_sessions(parts: list[_Part]) -> None:
                     text = "is taken by another pattern; patterns may share a name only if session is set"
                     part.problems.append((("failregex", index, "name"), text))
                 names[name] += 1
+
+
+def _telling(tables: Iterable[Values], found: Iterable[Pattern]) -> tuple[Failregex, ...]:
+    """Give patterns of lines that are no failures."""
+    return tuple(
+        Failregex(name=item[NAME], regex=pattern.regex, json=pattern.json, mode=ANY, samples=_samples(item[SAMPLES]))
+        for item, pattern in zip(tables, found, strict=True)
+    )
 
 
 def _samples(tables: Iterable[Values]) -> tuple[Sample, ...]:

@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from banagent.config import accounts, checks, growth, keys
 from banagent.config.table import Values, suggest
-from banagent.config.toml import Origin, is_table
+from banagent.config.toml import Origin, dotted, is_table
 from banagent.core.breaker import Limits
+from banagent.core.filter import ANY, MODES
 from banagent.core.guard import Guarding
 from banagent.core.keeping import Keeping
 from banagent.core.recidive import BANS
+from banagent.errors import Mistake
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from banagent.config.table import Key
     from banagent.config.toml import Document
     from banagent.core.address import Network
     from banagent.core.filter import Filter
     from banagent.core.growth import Growth
-    from banagent.errors import Mistake
 
 _NOTHING: Final = Values({})
 
@@ -40,6 +42,7 @@ class JailConfig:
     growth: Growth | None  # None: each ban lasts as long
     findtime: int
     maxretry: int
+    remember: int  # addresses with failures
     ignoreip: tuple[Network, ...]
     ignore_files: tuple[str, ...] = ()  # paths of files that have more of them
     mode: str
@@ -107,11 +110,10 @@ def build(
         elif source is not None and source.filter is not None and source.document is not None:
             filter_ = _changed(source.filter, jail)
             ports = _ports(jail, filter_, source.parts, mistakes)
-            credible = all(map(filter_.is_credible, filter_.used(jail[keys.MODE])))
-            if ports is None and not credible and jail[keys.ENABLED]:
-                mistakes.extend(_all_ports(layers, name))
             set_by = dict(_effective(origins, name).over(_of_filter(source.parts)).leaves())
             jails.append(_jail(name, jail, filter_, ports, set_by))
+            if jail[keys.ENABLED]:
+                mistakes.extend(_useless(jails[-1]))
     mistakes.extend(growth.mistakes(jails))
     return tuple(jails)
 
@@ -141,6 +143,7 @@ def _jail(
         growth=growth.build(jail, origins, name, forgeable=filter.forgeable),
         findtime=jail[keys.FINDTIME],
         maxretry=jail[keys.MAXRETRY],
+        remember=jail[keys.REMEMBER],
         ignoreip=tuple(item for item in jail[keys.IGNOREIP] if not isinstance(item, str)),
         ignore_files=tuple(item for item in jail[keys.IGNOREIP] if isinstance(item, str)),
         mode=jail[keys.MODE],
@@ -170,12 +173,21 @@ def _changed(filter: Filter, jail: Values) -> Filter:  # noqa: A002 - the trade'
     return replace(filter, **changes) if changes else filter
 
 
-def _all_ports(layers: Sequence[Layer], name: str) -> Iterator[Mistake]:
-    """Say that a jail can't ban on all ports, where the file that has the last word says that it does."""
-    naming = [layer.document for layer in layers if "ports" in _written(layer).get(name, {})]
-    text = "its filter's entries can be made up, or are of a program that is not root's: name the service's ports"
-    at = ("jails", name, "ports") if naming else ("jails", name)
-    yield (naming or [layers[-1].document])[-1].mistake(at, text)
+def _useless(jail: JailConfig) -> Iterator[Mistake]:
+    """Say of a jail that runs what it can't do with its filter, where that is set."""
+    if jail.ports is None and not jail.filter.may_close(jail.mode):
+        text = "its filter's entries can be made up, or are of a program that is not root's: name the service's ports"
+        yield _wrong(jail, keys.PORTS, text)
+    if all(one.mode == ANY for one in jail.filter.used(jail.mode)):
+        having = {one.mode for one in jail.filter.failregexes}
+        there = ", ".join(mode for mode in MODES if mode in having)
+        yield _wrong(jail, keys.MODE, f"its filter has no pattern for this mode; there are {there}")
+
+
+def _wrong(jail: JailConfig, key: Key[Any], text: str) -> Mistake:
+    at = jail.origins.get(key.name) or jail.origins[keys.ENABLED.name]
+    whose = "" if at.path[:2] == ("jails", jail.name) else f"jail {jail.name}: "
+    return Mistake(at.file, at.line, dotted(at.path), at.value, whose + text)
 
 
 def _of_filter(parts: Sequence[Document]) -> Values:

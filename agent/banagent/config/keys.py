@@ -10,6 +10,7 @@ from banagent.config.table import Key, Values
 from banagent.core import growth
 from banagent.core.duration import DAY, HOUR, WEEK, YEAR
 from banagent.core.filter import MODES
+from banagent.core.window import LIMIT
 
 if TYPE_CHECKING:
     from banagent.config.table import Keys
@@ -20,6 +21,7 @@ ENABLED: Final = Key(
     name="enabled",
     default=False,
     check=checks.boolean,
+    choices=checks.BOOLEAN,
     type="true or false",
     help="whether the jail runs",
 )
@@ -51,6 +53,7 @@ INCREMENT: Final = Key(
     name="increment",
     default=True,
     check=checks.boolean,
+    choices=checks.BOOLEAN,
     type="true or false",
     help="whether each further ban of an address lasts longer",
 )
@@ -93,6 +96,7 @@ OVERALLJAILS: Final = Key(
     name="overalljails",
     default=False,
     check=checks.boolean,
+    choices=checks.BOOLEAN,
     type="true or false",
     help="whether bans by other jails make it longer, too",
 )
@@ -135,6 +139,13 @@ MAXRETRY: Final = Key(
     type="a whole number from 1 to 10000",
     help="how many failures within findtime lead to a ban",
 )
+REMEMBER: Final = Key(
+    name="remember",
+    default=LIMIT,
+    check=checks.number(1000, 10_000_000),
+    type="a whole number from 1000 to 10000000",
+    help="how many addresses with failures are remembered; where there are more, those with the fewest go first",
+)
 IGNOREIP: Final[Key[tuple[Network | str, ...]]] = Key(
     name="ignoreip",
     default=(),
@@ -147,6 +158,7 @@ MODE: Final = Key(
     name="mode",
     default="normal",
     check=checks.choice(*MODES),
+    choices=tuple(MODES),
     type=f"one of {', '.join(MODES)}",
     help="which of the filter's patterns are used",
 )
@@ -218,6 +230,7 @@ COUNTS: Final = Key(
     name="counts",
     default="failures",
     check=checks.choice("failures", "bans"),
+    choices=("failures", "bans"),
     type="failures or bans",
     help="what leads to a ban: failures of a service, or bans by the other jails",
 )
@@ -238,6 +251,7 @@ _COMMON: Final[Keys] = (
     BANTIME,
     FINDTIME,
     MAXRETRY,
+    REMEMBER,
     IGNOREIP,
     MODE,
     GUARD,

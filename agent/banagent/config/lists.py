@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from banagent.core.address import Network
 
 _SHOWN: Final = 80  # characters of a word
+_ENOUGH: Final = 1000  # mistakes, after which the rest is not read: it is no list, and to refuse each word takes long
 
 
 class ListFile(NamedTuple):
@@ -49,8 +50,14 @@ def _parsed(file: str, content: str) -> ListFile:
                 networks.add(checks.network(word))
             except ValueError as error:
                 mistakes.append(Mistake(file, number, printable(word[:_SHOWN]), None, str(error)))
+                if len(mistakes) == _ENOUGH:
+                    return _found(file, networks, mistakes, "; it was not read any further")
+    return _found(file, networks, mistakes)
+
+
+def _found(file: str, networks: set[Network], mistakes: list[Mistake], end: str = "") -> ListFile:
     if (rest := len(mistakes) - MAX_MISTAKES) > 0:
-        mistakes[MAX_MISTAKES:] = [Mistake(file, 0, "", None, f"and {rest} more mistakes in this file")]
+        mistakes[MAX_MISTAKES:] = [Mistake(file, 0, "", None, f"and {rest} more mistakes in this file{end}")]
     return ListFile(frozenset(networks), tuple(mistakes))
 
 

@@ -67,12 +67,15 @@ def _expanded(name: str, value: object) -> Raw:
 def _row(name: str) -> Key[object]:
     known = {key: row for key, row in rows(keys.JAILS.keys) if row.since == "now"}
     if name not in known:
-        raise ValueError(f"there is no such key{suggest(name, known) or f'; there are {chr(44).join(known)}'}")
+        hint = suggest(name, known) or f"; there are {', '.join(known)}"
+        raise ValueError(f"there is no such key{hint}")
     return known[name]
 
 
 def _value(config: Config, row: Key[object], wanted: Wanted) -> object:
     values = [_raw(word) for word in wanted.words]
+    if any(is_table(value) and not (value and row.keys) for value in values):
+        raise ValueError(f"must be {row.type}")
     if not row.many:
         if wanted.how != "replace":
             raise ValueError(f"is no list, so nothing can be {wanted.how}ed; set it")

@@ -28,7 +28,7 @@ class Key(Generic[T_co]):
     A key with `keys` holds a table; `short` is the one of them that a value without a table is for. A key with
     `names` holds a table of names that the admin chooses, each with what the row describes; one with `many` a list
     of at least `least` items of it, or one of `words`. `check` and `names` raise ValueError, which says what is
-    allowed.
+    allowed; `choices` are all that is, if that is few words.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Key(Generic[T_co]):
     many: bool = False
     least: int = 0
     words: Mapping[str, object] = field(default_factory=dict[str, object])
+    choices: tuple[str, ...] = ()
     required: bool = False
 
 

@@ -239,6 +239,7 @@ _SENTENCES = {
     "BadValue": "{key}: {reason}",
     "Protected": "{address} is not banned: {reason}",
     "TurnedOff": "the agent is off and bans nobody; turn it on first: banagent on",
+    "NoHistory": "{reason}; see: banagent status",
     "TooMany": "too many {what}; the agent takes {limit} at a time",
     "Lost": "event {since} is not there; the oldest is {first}",
     "BadMessage": "the agent did not understand: {reason}",

@@ -39,13 +39,17 @@ class Aging(Generic[K, V]):
         self._left -= 1
         return self._left <= 0 or len(entries) > limit
 
-    def oldest(self, entries: Mapping[K, V], limit: int, is_over: Callable[[V], bool]) -> Iterator[K]:
-        """Give the keys to forget; the one that changed last stays."""
+    def over(self, entries: Mapping[K, V], is_over: Callable[[V], bool]) -> Iterator[K]:
+        """Give the keys of those that are over, as far as they are at the front; the one that changed last stays."""
         interval = self._left = max(len(entries) // SHARE, SOON)
-        if len(entries) > limit:
-            yield from list(islice(entries, max(limit // SHARE, len(entries) - limit)))
-            return
         for key in list(islice(entries, min(2 * interval, len(entries) - 1))):
             if not is_over(entries[key]):
                 return
             yield key
+
+    def oldest(self, entries: Mapping[K, V], limit: int, is_over: Callable[[V], bool]) -> Iterator[K]:
+        """Give the keys to forget; the one that changed last stays."""
+        if len(entries) > limit:
+            yield from list(islice(entries, max(limit // SHARE, len(entries) - limit)))
+        else:
+            yield from self.over(entries, is_over)

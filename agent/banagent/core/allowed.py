@@ -62,6 +62,14 @@ class AllowList:
         self._ended.update(item.address for item in over)
         return over
 
+    def shift(self, step: int) -> list[Allowed]:
+        """Take note that the clock was set: who is allowed keeps the time that is left; give them as they are now."""
+        return self._moved((item, step) for item in self.standing())
+
+    def rein(self, now: int) -> list[Allowed]:
+        """Let nobody be allowed longer than he was meant to be, as the clock was set back; give whom that concerns."""
+        return self._moved((item, now - item.start) for item in self.standing() if item.start > now)
+
     def next_end(self) -> int | None:
         """Give when the next of them is over, in µs since the epoch."""
         return min((item.end for item in self.standing() if item.end is not None), default=None)
@@ -73,3 +81,11 @@ class AllowList:
             del self._items[net]
             self._ended.discard(net)
         return old
+
+    def _moved(self, items: Iterable[tuple[Allowed, int]]) -> list[Allowed]:
+        moved = [
+            item._replace(start=item.start + step, end=None if item.end is None else item.end + step)
+            for item, step in items
+        ]
+        self._items.update((item.address, item) for item in moved)
+        return moved

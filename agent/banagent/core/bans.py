@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from banagent.core.address import Network
 
@@ -61,11 +61,16 @@ class Bans:
 
     def is_banned(self, jail: str, address: Network, time: int) -> bool:
         """Whether a jail has an address banned at `time`."""
+        return self.is_any_banned(jail, (address,), time)
+
+    def is_any_banned(self, jail: str, addresses: Iterable[Network], time: int) -> bool:
+        """Whether a jail has one of some addresses or networks banned at `time`."""
         for of in (self._standing, self._ended):
             ends = of.get(jail)
-            if ends and address in ends:
-                end = ends[address]
-                return end is None or time < end
+            if ends:
+                for address in addresses:
+                    if address in ends and ((end := ends[address]) is None or time < end):
+                        return True
         return False
 
     def of(self, address: Network, time: int) -> list[Standing]:
@@ -92,6 +97,11 @@ class Bans:
     def counts(self) -> dict[str, int]:
         """Give how many bans stand of each jail that has some, but for what has ended since it was last noted."""
         return {jail: len(ends) for jail, ends in self._standing.items() if ends}
+
+    def shift(self, step: int) -> None:
+        """Take note that the clock was set: what stands keeps the time that is left of it."""
+        for ends in self._standing.values():
+            ends.update({net: end + step for net, end in ends.items() if end is not None})
 
     def forget_ended(self, time: int) -> None:
         """Forget the bans that had ended at `time`, of those that are known to have."""

@@ -8,6 +8,8 @@ making them is on the hot path.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +22,16 @@ SECOND = 1_000_000  # of the times below
 JOURNAL: Final = "journal"  # the source that is no log file
 FILES: Final = "files"  # the kind of the others
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def timestamp(time: int | None) -> str:
+    """Give a time in RFC 3339, UTC, whole seconds; None is `permanent`."""
+    return "permanent" if time is None else _timestamp(time // SECOND)
+
+
+@lru_cache(128)  # much happens in the same seconds
+def _timestamp(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Entry(NamedTuple):

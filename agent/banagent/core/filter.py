@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from fnmatch import translate
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import re2
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 
     from banagent.core.events import Entry
 
-# which patterns a jail's `mode` uses; fail2ban's words and meaning
+# which patterns a jail's `mode` uses; fail2ban's words and meaning, but that normal has all parts
+ANY: Final = "any"  # the mode of patterns that tell of no failure
+_PARTS: Final = ("auth", "rbl", "errors")
+_NORMAL: Final = frozenset({ANY, "normal", *_PARTS})
 MODES: Final = {
-    "normal": frozenset({"normal"}),
-    "ddos": frozenset({"normal", "ddos"}),
-    "extra": frozenset({"normal", "extra"}),
-    "aggressive": frozenset({"normal", "ddos", "extra", "aggressive"}),
+    "normal": _NORMAL,
+    "ddos": _NORMAL | {"ddos"},
+    "extra": _NORMAL | {"extra"},
+    "aggressive": _NORMAL | {"ddos", "extra", "aggressive"},
+    **{part: frozenset({ANY, part}) for part in _PARTS},
 }
 REMEMBERED: Final = 1000  # answers of Trust; the senders of a machine are few
 UNIT_SLICE: Final = "_SYSTEMD_SLICE"  # fields of the journal
@@ -115,14 +120,13 @@ class Filter:
     nomatch: tuple[Sample, ...] = ()
     sequences: tuple[Sequence, ...] = ()
 
-    @property
-    def credible(self) -> bool:
-        """Whether all that any of its patterns finds is."""
-        return all(map(self.is_credible, self.failregexes))
-
     def is_credible(self, pattern: Failregex) -> bool:
-        """Whether what a pattern finds is the service's own word, and the address not of a peer's choice."""
-        return self.uids == (0,) and not (self.forgeable or pattern.forgeable)
+        """Whether the address that a pattern finds is not of a peer's choice."""
+        return not (self.forgeable or pattern.forgeable)
+
+    def may_close(self, mode: str) -> bool:
+        """Whether its bans may be on all ports: root alone writes its entries, and no peer chooses an address."""
+        return self.uids == (0,) and all(map(self.is_credible, self.used(mode)))
 
     def used(self, mode: str) -> list[Failregex]:
         """Give the patterns that a jail in a mode uses: those of failures, then those that link."""
@@ -141,7 +145,7 @@ class Trust:
     """
 
     def __init__(self, item: Filter) -> None:
-        self.goes_by = fitting(item.identifiers)  # whether an identifier is one of the filter's
+        self.goes_by = lru_cache(REMEMBERED)(fitting(item.identifiers))  # whether an identifier is one of the filter's
         self.anywhere = bool(item.fields) and not (item.units or item.slices or item.containers)
         self._asked = asked_for(item)
         self._units = fitting(item.units)
@@ -150,6 +154,7 @@ class Trust:
         self._fields = {name: fitting(values) for name, values in item.fields.items()}
         self._collected = bool(item.containers)
         self._uids = frozenset(item.uids)
+        self._of_root = item.uids == (0,)
         self._known: dict[tuple[str | int | None, ...], bool] = {}
 
     def __call__(self, entry: Entry) -> bool:
@@ -167,6 +172,18 @@ class Trust:
                 self._known.clear()
             known = self._known[key] = self._decide(entry)
         return known
+
+    def vouches(self, entry: Entry) -> bool:
+        """Whether an entry that counts is the service's own word: no user of the machine can have written it.
+
+        Where root is not the only one who is believed, that can't be told of a log file: a web server's may belong to
+        the user under which the programs of its customers run.
+        """
+        if entry.source != JOURNAL:
+            return entry.identifier is None and self._of_root  # anybody can write to syslog's files
+        if entry.uid is None or entry.uid == 0:
+            return True
+        return entry.unit is not None and not _shared(entry.unit)
 
     @property
     def kernel(self) -> bool:
@@ -214,6 +231,13 @@ def fitting(globs: Iterable[str]) -> Callable[[str | None], bool]:
 
 # What a container itself runs is in another scope (docker-ID.scope, libpod-ID.scope), and may be root as well.
 _collects: Final = fitting(("docker.service", "libpod-conmon-*.scope"))
+# Where programs of many run under one user: web applications, jobs, logins.
+_shared: Final = fitting(
+    (
+        *("apache2*.service", "httpd*.service", "lighttpd*.service", "php*fpm*.service", "fcgiwrap*.service"),
+        *("cron*.service", "atd.service", "user@*.service", "*.scope"),
+    )
+)
 
 
 def expand(regex: str, pieces: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from banagent.core.formula import Formula
 
 # fail2ban's default, which doubles up to a millionfold
 DOUBLING: Final = Formula("ban.Time * (1<<(ban.Count if ban.Count<20 else 20)) * banFactor")
+SERIES: Final = 20  # bans that are told of what is to come
 MOST: Final = 1000  # earlier bans that are counted; a formula is tried out with each number of them
 
 
@@ -45,6 +46,13 @@ class Growth:
             grown = time
         most = LONGEST if self.maxtime is None else max(self.maxtime, time)
         return min(math.ceil(min(grown, most)) + int(chance * (self.rndtime + 1)), LONGEST)
+
+    def series(self, time: int) -> list[int]:
+        """Give how long the first bans of an address last, without what is added at random, until they grow no more."""
+        lengths = [time]
+        while len(lengths) < SERIES and (longer := self.bantime(time, len(lengths), 0)) != lengths[-1]:
+            lengths.append(longer)
+        return lengths
 
     def fault(self, time: int) -> str | None:
         """Say what is wrong with the formula, if it gives no length for some number of earlier bans.

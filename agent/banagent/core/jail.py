@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from banagent.core.bans import Bans, Standing
 from banagent.core.breaker import Breaker, Limits
@@ -12,10 +13,11 @@ from banagent.core.events import SECOND, Ban, Offence
 from banagent.core.growth import weight
 from banagent.core.guard import Guard, Guarding, Logins, Spared, named
 from banagent.core.links import Links
+from banagent.core.memory import Series
 from banagent.core.networks import PATTERN, Alone, Networks, Targets, around
 from banagent.core.record import Nothing, Record
 from banagent.core.session import Sessions
-from banagent.core.window import Window, key_of
+from banagent.core.window import LIMIT, Window, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     Rows = Iterable[tuple[bytes, bytes]]
     Notice = Alone | Attack | Spared | Trip  # what is to be told beside the bans
 
+DOUBTED: Final = 100_000  # addresses that are remembered for an entry that somebody else may have written
+
 
 class Rule(NamedTuple):
     """What a jail is told to do; durations in seconds."""
@@ -45,6 +49,7 @@ class Rule(NamedTuple):
     guard: Guarding = Guarding()
     networks: int = 0  # addresses that fail, for which their network is banned; 0: it looks at no networks
     breaker: Limits = Limits()
+    remember: int = LIMIT  # addresses
 
 
 class Jail:
@@ -56,7 +61,7 @@ class Jail:
         self.never = never
         self._bans = bans
         self._record = Record(Nothing()) if record is None else record
-        self.window = Window(rule.findtime, rule.maxretry)
+        self.window = Window(rule.findtime, rule.maxretry, rule.remember)
         self.sessions = Sessions()
         self.links = Links()
         self.guard = Guard(rule.guard, rule.findtime, rule.maxretry)
@@ -64,6 +69,7 @@ class Jail:
         self.networks = Networks(rule.findtime, rule.networks)
         self.targets = Targets(rule.findtime)
         self.breaker = Breaker(rule.breaker)
+        self.doubts = Series(DOUBTED, rule.findtime * SECOND)
         self.memory: Mapping[str, Remembered] = {
             "guard": self.guard.logins.memory,
             "guarded": self.guard.window,
@@ -71,6 +77,7 @@ class Jail:
             "networks": self.networks.memory,
             "targets": self.targets,
             "breaker": self.breaker,
+            "doubts": self.doubts,
         }
         self.notices: list[Notice] = []  # until they are taken
         self.failures = 0  # counted since the start
@@ -101,12 +108,14 @@ class Jail:
         if address is None:
             self._unaddressed += offence.times
             return []
-        if self.never.forbids(address, offence.time):
+        subject = self.never.culprit(address, offence.time)
+        if subject is None:
             self.ignored += 1
             return []
-        subject = self.never.subject(address)
         if self._is_banned(subject, offence.time):
             return []
+        if self.rule.credible and not offence.credible:
+            self.doubts.put(key_of(subject), offence.time, offence.time)
         count = self._attempts(offence, address) * offence.weight
         self.failures += count
         return self._judge(subject, offence, count) if count else []
@@ -127,12 +136,12 @@ class Jail:
         """Count failures of an address; give how many it has if they are enough for a ban."""
         key, time, guard = key_of(subject), offence.time, self.guard
         if not guard.users(key, time):  # as almost always
-            failures = self.window.add(key, time, count * self._weight(subject, time))
+            failures = self.window.add(key, time, count * self.weight(subject, time))
             return failures if failures >= self.rule.maxretry else None
         if is_guarded := guard.covers(key, offence.user, time):
             own, others = guard.window.add(key, time, count), self.window.count(key, time)
         else:
-            others = self.window.add(key, time, count * self._weight(subject, time))
+            others = self.window.add(key, time, count * self.weight(subject, time))
             own = guard.window.count(key, time)
         failures, factor = others + own, guard.rule.factor
         if others * factor + own >= self.rule.maxretry * factor:
@@ -182,11 +191,8 @@ class Jail:
         return allowed
 
     def _is_banned(self, subject: Network, time: int) -> bool:
-        if self._bans.is_banned(self.name, subject, time):
-            return True
-        return bool(self.rule.networks) and any(
-            self._bans.is_banned(self.name, network, time) for network in around(subject)
-        )
+        covering = _covering(subject) if self.rule.networks else (subject,)
+        return self._bans.is_any_banned(self.name, covering, time)
 
     def _note_login(self, offence: Offence) -> None:
         if offence.address is None or offence.user is None:
@@ -198,11 +204,8 @@ class Jail:
 
     def _decide(self, subject: Network, offence: Offence, failures: int, pattern: str | None = None) -> Ban:
         """Ban an address; how long, its record says."""
-        bantime, growth, earlier = self.rule.bantime, self.rule.growth, 0
-        if bantime is not None and growth is not None:
-            earlier = self._record.earlier(subject, self.name, offence.time, growth.forget, overall=growth.overalljails)
-            chance = self._record.chance(self.name, subject, offence.position)
-            bantime = growth.bantime(bantime, earlier, chance)
+        chance = self._record.chance(self.name, subject, offence.position)
+        earlier, bantime = self.length(subject, offence.time, chance)
         ban = Ban(
             jail=self.name,
             address=subject,
@@ -215,11 +218,19 @@ class Jail:
             pattern=pattern or offence.pattern,
             earlier=earlier,
             # what neighbours did says nothing of an address to other jails
-            credible=self.rule.credible and offence.credible and pattern is None,
+            credible=self.rule.credible and pattern is None and not self._is_doubted(subject, offence.time),
         )
         self._bans.stand(Standing(ban.jail, ban.address, ban.end))
         self._record.add(ban)
         return ban
+
+    def length(self, subject: Network, time: int, chance: float = 0) -> tuple[int, int | None]:
+        """Give how many earlier bans of somebody count at `time`, and how long one that is decided then lasts."""
+        bantime, growth = self.rule.bantime, self.rule.growth
+        if bantime is None or growth is None:
+            return 0, bantime
+        earlier = self._record.earlier(subject, self.name, time, growth.forget, overall=growth.overalljails)
+        return earlier, growth.bantime(bantime, earlier, chance)
 
     def counted(self, address: Network, now: int) -> int:
         """Give how many failures of an address are counted at `now`."""
@@ -261,7 +272,12 @@ class Jail:
         """Take note of where the sources are."""
         self.window.present = self.sessions.present = self.links.present = present
         self.guard.window.present = self.guard.logins.memory.present = present
-        self.logins.memory.present = self.networks.memory.present = present
+        self.logins.memory.present = self.networks.memory.present = self.doubts.present = present
+
+    @property
+    def unsaved(self) -> int:
+        """How many addresses and networks of it the checkpoint does not have as they are."""
+        return self.window.unsaved + self.networks.memory.unsaved
 
     def saved(self) -> None:
         """Note that the changes are in the checkpoint."""
@@ -278,7 +294,12 @@ class Jail:
         self.links.lost = other.links.lost
         self.failures, self.ignored, self._unaddressed = other.failures, other.ignored, other._unaddressed
 
-    def _weight(self, subject: Network, time: int) -> int:
+    def _is_doubted(self, subject: Network, time: int) -> bool:
+        """Whether one of the failures of somebody within `findtime` may be made up by a user of this machine."""
+        value = self.doubts.get(key_of(subject))
+        return isinstance(value, int) and abs(time - value) <= self.rule.findtime * SECOND
+
+    def weight(self, subject: Network, time: int) -> int:
         """Give how much a failure of somebody counts: more, if this jail knows them."""
         growth = self.rule.growth
         if growth is None:
@@ -290,3 +311,9 @@ class Jail:
             return offence.times
         key = offence.session.encode() + b"\0" + address.packed
         return self.sessions.attempts(key, offence.time, offence.pattern, offence.times, once=offence.once)
+
+
+@lru_cache(1024)  # an attacker comes again
+def _covering(subject: Network) -> tuple[Network, ...]:
+    """Give what is banned where somebody is: himself, or a network around him."""
+    return (subject, *around(subject))

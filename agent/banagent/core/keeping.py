@@ -28,6 +28,15 @@ class Row(NamedTuple):
     counts: bool  # whether it makes the address's next ban longer
 
 
+def believed(now: int, last: int | None) -> int:
+    """Give the time by which the age of bans is judged, after a look at `last`.
+
+    It goes ahead by no more than a day from look to look: a clock that is wrong for some hours must not cost all that
+    is remembered.
+    """
+    return now if last is None else min(now, last + LATE)
+
+
 class Purge:
     """A look through the history, from its oldest ban on. A second one is needed if the first leaves far too many.
 

@@ -10,22 +10,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
 from struct import Struct, pack, unpack_from
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 from banagent.core.address import Network
 from banagent.core.events import SECOND
-from banagent.core.memory import Memory
+from banagent.core.memory import Series
 from banagent.core.window import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-WIDER: Final = {(4, 32): 24, (16, 64): 56, (16, 56): 48}  # by bytes and prefix; each has 256 of the former
+_IN_24: Final = b"\0" + b"\x18"  # the rest of the key of a network of that length, see key_of
+_IN_56: Final = bytes(9) + b"\x38"
+_IN_48: Final = bytes(10) + b"\x30"
+# by bytes and prefix: where the byte is that tells the 256 of a network apart, and the rest of the network's key
+_AROUND: Final[dict[tuple[int, int], tuple[tuple[int, bytes], ...]]] = {
+    (4, 32): ((3, _IN_24),),
+    (16, 64): ((7, _IN_56), (6, _IN_48)),
+    (16, 56): ((6, _IN_48),),
+}
 PATTERN: Final = "many-addresses"  # in place of a failregex's name, of a ban of a network for what its addresses did
-LIMIT: Final = 50_000  # networks remembered, of 200 bytes each; beyond it the stalest go first
+LIMIT: Final = 50_000  # networks remembered, of 150 bytes and more each
 TOLD_AT: Final = 50  # addresses that fail at one user; told again each time that they have doubled
 TARGETS: Final = 128  # users of whom is remembered by how many addresses they are attacked
 BITS: Final = 4096  # of a bitmap, from which numbers up to 30,000 can be told, up to 3,000 to some percent
@@ -57,15 +64,10 @@ class Attack(NamedTuple):
     networks: int
 
 
-@lru_cache(256)  # it is asked twice for each failure
 def around(subject: Network) -> tuple[Network, ...]:
     """Give the networks by which an address is counted, the smallest first; none where it is by no usual length."""
     packed, prefix = subject
-    found: list[Network] = []
-    while wider := WIDER.get((len(packed), prefix)):
-        packed, prefix = packed[: wider // 8] + bytes(len(packed) - wider // 8), wider
-        found.append(Network(packed, prefix))
-    return tuple(found)
+    return tuple(_network(packed[:place] + rest) for place, rest in _AROUND.get((len(packed), prefix), ()))
 
 
 class Networks:
@@ -74,61 +76,71 @@ class Networks:
     def __init__(self, findtime: int, limit: int) -> None:
         self.limit = limit
         self._span = findtime * SECOND
-        self.memory = Memory(LIMIT, self._span, _newest)
+        self.memory = Series(LIMIT, self._span, _ROW.size)
 
     def add(self, subject: Network, time: int) -> Crowd | None:
         """Count a failure of an address; give the largest network that has reached the limit."""
+        packed, prefix = subject
         found = None
-        for network in around(subject):
-            crowd = self._add(network, subject, time)
-            found = crowd or found
-            subject = network
+        for place, rest in _AROUND.get((len(packed), prefix), ()):
+            found = self._add(packed[:place] + rest, packed[place], time) or found
         return found
 
     def count(self, network: Network, now: int) -> int:
         """Give how many addresses of a network failed within `findtime` before `now`, as far as the limit."""
-        return sum(last > now - self._span for last in _members(self.memory.get(key_of(network))).values())
+        value = self.memory.get(key_of(network))
+        rows = b"" if value is None else self.memory.packed(value)
+        return sum(last > now - self._span for _, last in _ROW.iter_unpack(rows))
 
     def forget(self, network: Network) -> None:
         """Begin anew with a network."""
         self.memory.forget(key_of(network))
 
-    def _add(self, network: Network, member: Network, time: int) -> Crowd | None:
-        key = key_of(network)
-        which = member.packed[member.prefix // 8 - 1]
-        value = self.memory.get(key)
-        if value is None and self.limit > 1:  # as mostly in an attack by many networks
-            self.memory.put(key, _ROW.pack(which, time), time)
+    def _add(self, key: bytes, which: int, time: int) -> Crowd | None:
+        """Count a failure of one of the 256 in the network of a key."""
+        memory, row = self.memory, time << 8 | which
+        value = memory.get(key)
+        is_alone = value is None or (isinstance(value, int) and value & 0xFF == which and value <= row)
+        if is_alone and self.limit > 1:  # as mostly in an attack by many networks
+            memory.put(key, row, time)
             return None
-        members = {other: last for other, last in _members(value).items() if abs(time - last) < self._span}
-        before = len(members)
+        known = b"" if value is None else memory.packed(value)
+        if known and (_newest(known) > time or _ROW.unpack_from(known)[1] <= time - self._span):
+            known, rows = self._placed(known, which, time)
+        else:
+            place = known[:: _ROW.size].find(which) * _ROW.size
+            others = known if place < 0 else known[:place] + known[place + _ROW.size :]
+            rows = others + _ROW.pack(which, time)
+        rows = rows[-self.limit * _ROW.size :]
+        memory.put(key, memory.value(rows), time)
+        if len(rows) < self.limit * _ROW.size:
+            return None
+        members = tuple(_member(key, which) for which in rows[:: _ROW.size])
+        return Crowd(_network(key), members, is_new=len(known) < len(rows))
+
+    def _placed(self, known: bytes, which: int, time: int) -> tuple[bytes, bytes]:
+        """Add a failure to rows of which some are later, or too old; give those that count, before and after."""
+        members = {other: last for other, last in _ROW.iter_unpack(known) if abs(time - last) < self._span}
+        before = b"".join(_ROW.pack(*item) for item in members.items())
         last = members.pop(which, time)
         members[which] = max(last, time)
-        newest = sorted(members.items(), key=lambda item: item[1])[-self.limit :]
-        self.memory.put(key, b"".join(_ROW.pack(*item) for item in newest), time)
-        if len(newest) < self.limit:
-            return None
-        return Crowd(network, tuple(_member(network, item[0]) for item in newest), is_new=before < self.limit)
+        after = sorted(members.items(), key=lambda item: item[1])
+        return before, b"".join(_ROW.pack(*item) for item in after)
 
 
-def _members(value: bytes | None) -> dict[int, int]:
-    """Give which of a network's addresses failed, and when last."""
-    return {} if value is None else dict(_ROW.iter_unpack(value))
+def _newest(rows: bytes) -> int:
+    time: int = _ROW.unpack_from(rows, len(rows) - _ROW.size)[1]
+    return time
 
 
-def _member(network: Network, which: int) -> Network:
-    length = network.prefix // 8
-    packed = network.packed[:length] + bytes((which,)) + network.packed[length + 1 :]
-    return Network(packed, network.prefix + 8)
+def _network(key: bytes) -> Network:
+    return Network(key[:-1], key[-1])
 
 
-def _newest(value: bytes) -> int:
-    """Give the time of the last failure. Raises ValueError."""
-    if not value or len(value) % _ROW.size:
-        raise ValueError("this is no network")
-    last: int
-    _, last = _ROW.unpack_from(value, len(value) - _ROW.size)
-    return last
+def _member(key: bytes, which: int) -> Network:
+    """Give one of the 256 in the network of a key."""
+    length = key[-1] // 8
+    return Network(key[:length] + bytes((which,)) + key[length + 1 : -1], key[-1] + 8)
 
 
 @dataclass(slots=True)

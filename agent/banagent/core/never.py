@@ -16,6 +16,7 @@ UNSPECIFIED: Final = (parse_network("0.0.0.0"), parse_network("::"))  # what a l
 LINK_LOCAL: Final = parse_network("fe80::/10")
 # in a /64 of these all of the IPv4 internet may be: translated (RFC 6052, RFC 8215), and Teredo (RFC 4380)
 TRANSLATED: Final = tuple(map(parse_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2001::/32")))
+REMEMBERED: Final = 1024  # addresses that offended last, with who is banned for them
 
 
 class Host(NamedTuple):
@@ -95,24 +96,30 @@ class Never:
         self._host = host
         self._always = Cover((*self._ignore, *LOOPBACK, *UNSPECIFIED, *host.addresses, *host.gateways))
         self._lists = tuple(lists)
+        self._covers = (self._always, *self._lists)
         self._ends = {item.address: item.end for item in allowed}
         self._allowed = Cover(self._ends) if self._ends else None
         self._bridged = Cover(host.bridged) if host.bridged else None
+        self._culprits: dict[Network, Network | None] = {}
         self._shared = tuple({LINK_LOCAL, *TRANSLATED, *(net for net in host.on_link if net.version == 6)})
 
     def __contains__(self, address: Network) -> bool:
         """Whether `address`, or the whole of a network, lies within one of them, whoever is allowed."""
-        return address in self._always or any(address in cover for cover in self._lists)
+        for cover in self._covers:  # noqa: SIM110 - hot
+            if address in cover:
+                return True
+        return False
 
     def forbids(self, network: Network, time: int = 0) -> bool:
         """Whether a ban of `network` by an entry of `time` would reach one of them."""
-        if self._allowed is not None and self._is_allowed(network, time):
-            return True
+        return (self._allowed is not None and self._is_allowed(network, time)) or self._forbids_always(network)
+
+    def _forbids_always(self, network: Network) -> bool:
         if network.prefix == len(network.packed) * 8:
             return network in self
         if self._bridged is not None and self._bridged.touches(network):
             return True
-        return self._always.touches(network) or any(cover.touches(network) for cover in self._lists)
+        return any(cover.touches(network) for cover in self._covers)
 
     def reason(self, network: Network, time: int = 0) -> str | None:
         """Say why a ban of `network` is forbidden, as in `192.0.2.254 is a gateway of this host`; None: it is not."""
@@ -135,6 +142,18 @@ class Never:
                 return f"{cover.touched(network)} is in a file of ignoreip"
         bridged = Cover(self._host.bridged).touched(network)
         return f"{bridged} is on a bridge of this host, where only single addresses are banned"
+
+    def culprit(self, address: Network, time: int) -> Network | None:
+        """Give the `subject` if `address` offends at `time`; None: a ban of the address is forbidden."""
+        if self._allowed is not None and self._is_allowed(address, time):
+            return None
+        try:
+            return self._culprits[address]  # an attacker comes again
+        except KeyError:
+            if len(self._culprits) >= REMEMBERED:
+                self._culprits.clear()
+            found = self._culprits[address] = None if self._forbids_always(address) else self.subject(address)
+            return found
 
     def subject(self, address: Network) -> Network:
         """Give what is counted and banned when `address` offends: IPv4 itself, IPv6 its /64.

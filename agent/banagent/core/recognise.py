@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from re2 import _re2
 
 from banagent.core.address import parse_host
+from banagent.core.beginnings import beginnings
 from banagent.core.events import JOURNAL, Entry, Offence
 from banagent.core.fields import Fields, parse
 from banagent.core.filter import MODES, Failregex, Filter, Trust, options
@@ -29,7 +30,10 @@ LONGEST_TEXT: Final = 256  # bytes of a user name, or of a session's id, that ar
 MOST: Final = 1_000_000  # failures that a line can claim to stand for
 _END: Final = b"\n[cut by banagent]"  # keeps a pattern's end from matching where the line was cut
 REMEMBERED: Final = 4096  # addresses as they were logged
+REMEMBERED_LINES: Final = 64  # of each pattern
+LONGEST_REMEMBERED: Final = 512  # bytes of a line
 _REPEATED: Final = b"message repeated "  # rsyslog and syslog-ng put N like lines into one
+_UNUSUAL: Final = (_REPEATED, b"{")
 _REPEATED_LINE: Final = re.compile(rb"message repeated (\d{1,6}) times: \[ ?(.*)\]\s*", re.DOTALL)
 _BOOT: Final = ";b="  # before the boot's id in a journal's cursor
 _GROUPS: Final = ("address", "user", "session", "count")
@@ -46,10 +50,10 @@ class View(NamedTuple):
 class _Told(NamedTuple):
     """What a pattern captures, as far as it does."""
 
-    address: bytes | None
-    user: bytes | None
-    session: bytes | None
-    times: bytes | None
+    address: Network | None
+    user: str | None
+    session: str | None
+    times: int
 
 
 class _Rule(NamedTuple):
@@ -80,6 +84,7 @@ class Recogniser:
         self._refused = refused
         self._rules: dict[int, _Rule] = {}  # by number in the set, or behind all of those
         self._ignored: dict[int, tuple[str, ...]] = {}  # likewise: the jails
+        self._regexes: list[str] = []
         self._json: list[tuple[int, Fields]] = []
         patterns = _re2.Set(_UNANCHORED, options(SET_MEMORY))
         for item, jails in _variants(views):
@@ -95,15 +100,18 @@ class Recogniser:
             text = f"{len(self._rules)} patterns are too large together; enable fewer jails, or simplify their filters"
             raise ConfigError((Mistake("", 0, "", None, text),))
         self._match = patterns.Match
+        found = beginnings(self._regexes)
+        self._beginnings = None if found is None or self._json else found | {_REPEATED[:2]}
 
     def sift(self, message: bytes) -> list[int]:
         """Give the numbers of the patterns that match `message`, in no order; mostly none."""
-        if message.startswith(_REPEATED):
-            message = _unwrapped(message)[0]
-        hits = self._match(message if len(message) <= LONGEST else _cut(message))
-        if self._json and message.startswith(b"{"):
-            hits += self._sift_json(message)
-        return hits
+        if self._beginnings is not None and message[:2] not in self._beginnings:  # as of most
+            return []
+        if len(message) <= LONGEST and not message.startswith(_UNUSUAL):
+            return self._match(message)
+        message = _unwrapped(message)[0]
+        hits = self._match(_cut(message))
+        return hits + self._sift_json(message) if message.startswith(b"{") else hits
 
     def _sift_json(self, message: bytes) -> list[int]:
         likely = [(number, fields) for number, fields in self._json if fields.may_match(message)]
@@ -112,7 +120,8 @@ class Recogniser:
 
     def offences(self, entry: Entry, hits: Sequence[int]) -> list[tuple[str, Offence]]:
         """Give what an entry tells each jail: by its filter's first pattern, or the first that finds an address."""
-        text, count = _unwrapped(entry.message)
+        text = entry.message
+        text, count = _unwrapped(text) if text.startswith(_REPEATED) else (text, 1)
         if len(hits) == 1:  # as most have
             rule = self._rules.get(hits[0])
             offence = None if rule is None else self._offence(rule, entry, text, count)
@@ -151,6 +160,7 @@ class Recogniser:
     def _add(self, patterns: _re2.Set, regex: str, json: Mapping[str, str]) -> int:
         """Add a pattern; give its number."""
         if not json:
+            self._regexes.append(regex)
             return patterns.Add(regex.encode())
         number = patterns.Add(rb"^\z.")  # which matches nothing: the numbers stay in the order of the file
         self._json.append((number, Fields(json)))
@@ -159,15 +169,16 @@ class Recogniser:
 
 def _variants(views: Mapping[str, View]) -> list[tuple[Filter, tuple[str, ...]]]:
     """Give each filter with the jails that use it as it is."""
-    variants: list[tuple[Filter, list[str]]] = []
+    variants: dict[str, list[tuple[Filter, list[str]]]] = {}  # by name: there may be 10,000
     for jail, view in views.items():
-        for item, jails in variants:
+        namesakes = variants.setdefault(view.filter.name, [])
+        for item, jails in namesakes:
             if item == view.filter:
                 jails.append(jail)
                 break
         else:
-            variants.append((view.filter, [jail]))
-    return [(item, tuple(jails)) for item, jails in variants]
+            namesakes.append((view.filter, [jail]))
+    return [(item, tuple(jails)) for namesakes in variants.values() for item, jails in namesakes]
 
 
 def _rule(item: Filter, failregex: Failregex, trust: Trust, jails: tuple[str, ...]) -> _Rule:
@@ -176,7 +187,7 @@ def _rule(item: Filter, failregex: Failregex, trust: Trust, jails: tuple[str, ..
         failregex.name,
         trust,
         item.session,
-        _json_captures(failregex.json) if failregex.json else _captures(failregex.regex),
+        _remembering(_json_captures(failregex.json) if failregex.json else _captures(failregex.regex)),
         0 if failregex in (*item.links, *item.successes) else 1,
         failregex.weight,
         failregex.once,
@@ -184,6 +195,12 @@ def _rule(item: Filter, failregex: Failregex, trust: Trust, jails: tuple[str, ..
         failregex in item.successes,
         jails,
     )
+
+
+def _remembering(tells: Callable[[bytes], _Told | None]) -> Callable[[bytes], _Told | None]:
+    """Remember the last lines: of all failures within a connection most services say the same."""
+    remembered = lru_cache(REMEMBERED_LINES)(tells)
+    return lambda text: remembered(text) if len(text) <= LONGEST_REMEMBERED else tells(text)
 
 
 def _captures(regex: str) -> Callable[[bytes], _Told | None]:
@@ -197,21 +214,21 @@ def _captures(regex: str) -> Callable[[bytes], _Told | None]:
         spans = match(_UNANCHORED, text, 0, len(text))
         if spans[0][0] < 0:
             return None
-
-        def part(number: int) -> bytes | None:
-            start, end = spans[number]
-            return text[start:end] if start >= 0 else None
-
         if len(text) > LONGEST and any(spans[number][1] >= LONGEST for number in (address, session, count) if number):
             return None  # the rest of it may have been cut off
-        return _Told(
-            part(address) if address else None,
-            part(user) if user else None,
-            part(session) if session else None,
-            part(count) if count else None,
+        return _told(
+            _part(text, spans[address]) if address else None,
+            _part(text, spans[user]) if user else None,
+            _part(text, spans[session]) if session else None,
+            _part(text, spans[count]) if count else None,
         )
 
     return captures
+
+
+def _part(text: bytes, span: tuple[int, int]) -> bytes | None:
+    start, end = span
+    return text[start:end] if start >= 0 else None
 
 
 def _json_captures(rules: Mapping[str, str]) -> Callable[[bytes], _Told | None]:
@@ -219,9 +236,18 @@ def _json_captures(rules: Mapping[str, str]) -> Callable[[bytes], _Told | None]:
 
     def captures(text: bytes) -> _Told | None:
         found = fields.captures(parse(text))
-        return None if found is None else _Told(*map(found.get, _GROUPS))
+        return None if found is None else _told(*map(found.get, _GROUPS))
 
     return captures
+
+
+def _told(address: bytes | None, user: bytes | None, session: bytes | None, times: bytes | None) -> _Told:
+    return _Told(
+        None if address is None else _address(address),
+        None if user is None else _shown(user),
+        None if session is None else _shown(session),
+        1 if times is None else _number(times),
+    )
 
 
 def _unwrapped(message: bytes) -> tuple[bytes, int]:
@@ -245,20 +271,18 @@ def _offence(rule: _Rule, entry: Entry, text: bytes, count: int) -> Offence | No
     told = rule.tells(text)
     if told is None:
         return None
-    if told.times is not None:
-        count *= _number(told.times)
     return Offence(
         entry.time,
         entry.position,
-        None if told.address is None else _address(told.address),
-        None if told.user is None else _shown(told.user),
+        told.address,
+        told.user,
         rule.filter,
         rule.name,
         None if rule.session is None else _session(rule.session, entry, told),
-        count * rule.failures,
+        count * told.times * rule.failures,
         rule.weight,
         rule.once,
-        rule.credible and (entry.source == JOURNAL or entry.identifier is None),  # anybody can write to syslog's files
+        rule.credible and rule.trust.vouches(entry),
         rule.success,
     )
 
@@ -279,9 +303,11 @@ def _address(text: bytes) -> Network | None:
 
 def _session(told_by: str, entry: Entry, told: _Told) -> str | None:
     if told_by == "id":
-        return None if told.session is None else _shown(told.session)
+        return told.session
     if entry.pid is None:
         return None
+    if entry.source != JOURNAL:
+        return str(entry.pid)
     boot = entry.position.find(_BOOT) + len(_BOOT)  # a pid comes again after a boot
     return f"{entry.pid}@{entry.position[boot : boot + 32]}" if boot >= len(_BOOT) else str(entry.pid)
 

@@ -8,6 +8,7 @@ counts is what began before the entry that is judged, so an entry that is read a
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -62,14 +63,14 @@ class Record:
         self._pending: dict[Network, list[Past]] = {}
         # most who fail were never banned: the history is asked of those only who may have been
         self._slots = bytearray(_SLOTS)
-        for address in memory.known():
-            self._slots[hash(address) % _SLOTS] = 1
+        for text in memory.known():
+            self._slots[hash(text) % _SLOTS] = 1
 
     def add(self, ban: Ban) -> None:
         """Take note of a ban that was decided."""
         item = Past(ban.jail, ban.position, ban.start, ban.end, ban.credible)
         self._pending.setdefault(ban.address, []).append(item)
-        self._slots[hash(str(ban.address)) % _SLOTS] = 1
+        self._slots[_slot(ban.address)] = 1
 
     def saved(self) -> None:
         """Note that the history has all of them."""
@@ -80,6 +81,8 @@ class Record:
 
         It is clean `forget` seconds after the end of the last. With `overall` the credible bans of others count, too.
         """
+        if not self._slots[_slot(address)]:  # as of most who fail
+            return 0
         bans = [item for item in self._before(address, time) if item.jail == jail or (overall and item.credible)]
         if forget is None:
             return len(bans)
@@ -113,7 +116,7 @@ class Record:
 
     def _before(self, address: Network, time: int) -> Sequence[Past]:
         """Give the bans that count and began before `time`, in the order in which they began."""
-        if not self._slots[hash(str(address)) % _SLOTS]:
+        if not self._slots[_slot(address)]:
             return ()
         found = {(item.jail, item.position): item for item in self._pending.get(address, ())}
         found |= {(item.jail, item.position): item for item in self._memory.past(address)}
@@ -138,6 +141,11 @@ class Nothing:
     def secret(self) -> bytes:
         """Give what everybody knows."""
         return b""
+
+
+@lru_cache(1024)  # an attacker comes again
+def _slot(address: Network) -> int:
+    return hash(str(address)) % _SLOTS
 
 
 def _start(item: Past) -> int:

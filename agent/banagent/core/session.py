@@ -35,13 +35,13 @@ class Sessions:
         last, told = self._told.pop(key, (time, {}))
         if time - last > LIFETIME:
             told = {}
-        before = max(told.values(), default=0)
-        told[pattern] = 1 if once else told.get(pattern, 0) + count
+        before = max(told.values()) if told else 0
+        now = told[pattern] = 1 if once else told.get(pattern, 0) + count
         self._told[key] = (max(last, time), told)
         self._changed.add(key)
         if self._aging.is_due(self._told, LIMIT):
             self._forget_stale(time)
-        return max(told[pattern] - before, 0)
+        return max(now - before, 0)
 
     def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """Give each session that changed since `saved`, in the checkpoint's form; None: forgotten."""

@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The sliding window: how many failures each address has within `findtime`.
 
-Compact on purpose: for each address one `bytes` key and one `bytes` value of packed times, so that a million addresses
-fit into memory. What changed since the last checkpoint is known by key, so that a checkpoint costs what changed.
+Compact on purpose: a million addresses fit into memory, and a checkpoint costs what changed. What there is no room for
+is told in core/memory.py.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from struct import pack, unpack
+from struct import Struct, pack, unpack
 from sys import byteorder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from banagent.core.aging import Aging, Present
 from banagent.core.events import SECOND
+from banagent.core.memory import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from banagent.core.address import Network
 
-LIMIT = 1_000_000  # addresses remembered; beyond it those whose last failure is the oldest go first
+LIMIT: Final = 1_000_000  # addresses remembered, unless the configuration says otherwise
+_KEYS: Final = (5, 17)  # their lengths
+_TIME: Final = Struct("<q")
 
 
 def key_of(address: Network) -> bytes:
@@ -29,30 +29,30 @@ def key_of(address: Network) -> bytes:
     return address.packed + bytes((address.prefix,))
 
 
-class Window:
+class Window(Series):
     """Failure times by address: at most `maxretry` of them each, none older than `findtime` seconds."""
 
-    def __init__(self, findtime: int, maxretry: int) -> None:
-        self._span = findtime * SECOND
+    def __init__(self, findtime: int, maxretry: int, limit: int = LIMIT) -> None:
+        super().__init__(limit, findtime * SECOND)
         self._maxretry = maxretry
-        self._times: dict[bytes, bytes] = {}  # in the order of the last change, so that the stale ones come first
-        self._changed: set[bytes] = set()
-        self._aging: Aging[bytes, bytes] = Aging()
-        self.present = Present()
-
-    def __len__(self) -> int:
-        return len(self._times)
 
     def add(self, key: bytes, time: int, count: int = 1) -> int:
         """Add `count` failures at `time`; give how many there are now within the window."""
-        packed = self._times.pop(key, b"")
-        if not packed:  # most have failed for the first time
-            self._times[key] = pack("<q", time) * min(count, self._maxretry)
-            self._changed.add(key)
-            if self._aging.is_due(self._times, LIMIT):
-                self._forget_stale(time)
-            return count
-        times = list(unpack(f"<{len(packed) // 8}q", packed))
+        value = self._rows.get(key)
+        if value is None and count == 1:  # as with most
+            self.put(key, time, time)
+            return 1
+        known = b"" if value is None else self.packed(value)
+        if known and (_TIME.unpack(known[-8:])[0] > time or _TIME.unpack(known[:8])[0] <= time - self._span):
+            times, failures = self._placed(known, time, count)
+        else:
+            times, failures = known + _TIME.pack(time) * min(count, self._maxretry), len(known) // 8 + count
+        self.put(key, self.value(times[-8 * self._maxretry :]), time)
+        return failures
+
+    def _placed(self, known: bytes, time: int, count: int) -> tuple[bytes, int]:
+        """Add failures to those of which some are later, or too old; give them all, and how many count."""
+        times = list(unpack(f"<{len(known) // 8}q", known))
         newest = times[-1]
         if times[0] <= time - self._span:
             times = [old for old in times if old > time - self._span]
@@ -61,58 +61,26 @@ class Window:
         if time < newest:
             times.sort()  # an entry can be older than the one before it
             failures = _around(times, time, self._span)
-        del times[: -self._maxretry]
-        self._times[key] = pack(f"<{len(times)}q", *times)
-        self._changed.add(key)
-        if self._aging.is_due(self._times, LIMIT):
-            self._forget_stale(time)
-        return failures
-
-    def forget(self, key: bytes) -> None:
-        """Forget an address."""
-        if self._times.pop(key, None) is not None:
-            self._changed.add(key)
+        return pack(f"<{len(times)}q", *times), failures
 
     def count(self, key: bytes, now: int) -> int:
         """Give how many failures of an address are within the window that ends at `now`."""
-        packed = self._times.get(key, b"")
-        return sum(time > now - self._span for time in unpack(f"<{len(packed) // 8}q", packed))
+        value = self._rows.get(key)
+        return 0 if value is None else sum(time > now - self._span for (time,) in _TIME.iter_unpack(self.packed(value)))
 
     def total(self, now: int) -> int:
         """Give how many failures of all addresses are within the window that ends at `now`."""
-        times = array("q", b"".join(self._times.values()))
+        since = now - self._span
+        alone = sum(value > since for value in self._rows.values() if isinstance(value, int))
+        times = array("q", b"".join(value for value in self._rows.values() if isinstance(value, bytes)))
         if byteorder == "big":
             times.byteswap()
-        return sum(map((now - self._span).__lt__, times))
+        return alone + sum(map(since.__lt__, times))
 
-    def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """Give each address that changed since `saved`, with its packed times; None: forgotten."""
-        return ((key, self._times.get(key)) for key in self._changed)
-
-    def saved(self) -> None:
-        """Note that the changes are in the checkpoint."""
-        self._changed.clear()
-
-    def load(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take over what a checkpoint holds; rows that can't be this window's are left out."""
-        good = [(key, times) for key, times in rows if len(key) in (5, 17) and times and len(times) % 8 == 0]
-        good.sort(key=lambda row: unpack("<q", row[1][-8:]))
-        self._times = {key: times[-8 * self._maxretry :] for key, times in good}
-        self._changed.clear()
-
-    def items(self) -> Iterable[tuple[bytes, bytes]]:
-        """Give all that is remembered, as `load` takes it."""
-        return self._times.items()
-
-    def _forget_stale(self, time: int) -> None:
-        """Forget those whose last failure is too far from `time`, and from where the other sources are.
-
-        Where it is later, the clock was set back: they would hold up the others until that time has come again.
-        """
-        low = min(time, self.present.oldest) - self._span
-        high = max(time, self.present.newest) + self._span
-        for key in self._aging.oldest(self._times, LIMIT, lambda times: not low < unpack("<q", times[-8:])[0] < high):
-            self.forget(key)
+    def _unpacked(self, key: bytes, packed: bytes) -> int | bytes:
+        if len(key) not in _KEYS:
+            raise ValueError("this is no address")
+        return super()._unpacked(key, packed[-8 * self._maxretry :] if len(packed) % 8 == 0 else packed)
 
 
 def _around(times: list[int], time: int, span: int) -> int:

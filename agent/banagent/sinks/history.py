@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from contextlib import suppress
-from itertools import chain
+from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,12 +26,18 @@ from banagent.core.record import Past
 from banagent.errors import HistoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    Stream = Iterator[tuple[bytes, bytes]]
 
 Rows = list[tuple[bytes, bytes]]
 
 EVENTS: Final = 10_000  # that are kept
+PAGE: Final = 1024  # bytes: counts change here and there, each change writes a page, and most rows have less than 100
+WAL: Final = 4 << 20  # bytes of the log that are put into the database at once
+AT_ONCE: Final = 50  # rows to a statement: each takes half of the time that it takes by itself
+PATIENCE: Final = 1000  # milliseconds to wait for another program that writes
 FORGIVEN: Final = ("admin", "ignored")  # reasons for lifting that tell of a ban that it should not have been
 _SCHEMA: Final = """
 CREATE TABLE bans (
@@ -84,6 +90,8 @@ _COLUMNS: Final = (
 )
 _INSERT: Final = f"INSERT OR IGNORE INTO bans ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"  # noqa: S608 - constants
 _LIFT: Final = "UPDATE bans SET lifted = ?, reason = ? WHERE jail = ? AND address = ? AND lifted IS NULL"
+_SHIFT: Final = "UPDATE bans SET start = start + ?1, end = end + ?1 WHERE lifted IS NULL"
+_REIN: Final = "UPDATE bans SET start = ?1, end = ?1 + end - start WHERE lifted IS NULL AND start > ?1"
 _SET_FLAG: Final = "INSERT OR IGNORE INTO flags VALUES (?)"
 _TAKE_FLAG: Final = "DELETE FROM flags WHERE name = ?"
 
@@ -106,6 +114,12 @@ class Lifted(NamedTuple):
     address: Network
     time: int
     reason: str
+
+
+class Shifted(NamedTuple):
+    """The clock was set, by so many µs: the bans that stood then go on for as long as was left of them."""
+
+    step: int
 
 
 class Happened(NamedTuple):
@@ -141,11 +155,12 @@ class History:
         """Open it, or make it. `None` keeps it in memory. Raises HistoryError."""
         self._name = str(path) if path is not None else ":memory:"
         self._totals: Counter[str] | None = None  # bans of each jail, once they were counted
+        self._patience = PATIENCE
         self.set_aside: Path | None = None  # where a file was moved that is no database of ours
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
-            if path is None or isinstance(error, sqlite3.OperationalError):
+            if path is None or not _is_damage(error):
                 raise HistoryError(f"cannot open the history {self._name}: {error}") from error
             self.set_aside = set_aside(path)
             self._db = self._open()
@@ -172,14 +187,15 @@ class History:
             ).fetchall()
             return {_is(str, source): Position(_is(str, position), _is(int, time)) for source, position, time in rows}
 
-    def counts(self, jail: str) -> tuple[Rows, Rows, Rows]:
-        """Give a jail's windows, sessions and links as they were committed."""
+    def counts(self, jail: str) -> tuple[Stream, Stream, Stream]:
+        """Give a jail's windows, sessions and links as they were committed, row by row: there can be a million."""
+        return self._rows("windows", jail), self._rows("sessions", jail), self._rows("links", jail)
+
+    def _rows(self, table: str, jail: str) -> Stream:
+        query = f"SELECT key, value FROM {table} WHERE jail = ?"  # noqa: S608 - constants
         with self._errors("read"):
-            windows, sessions, links = (
-                self._db.execute(f"SELECT key, value FROM {table} WHERE jail = ?", (jail,)).fetchall()  # noqa: S608
-                for table in ("windows", "sessions", "links")
-            )
-        return windows, sessions, links
+            for key, value in self._db.execute(query, (jail,)):
+                yield _is(bytes, key), _is(bytes, value)
 
     def memory(self, jail: str) -> dict[str, Rows]:
         """Give what else a jail remembered when it was last committed, by what it is."""
@@ -189,20 +205,20 @@ class History:
                 found.setdefault(kind, []).append((_is(bytes, key), _is(bytes, value)))
         return found
 
-    def bans(self, after: int) -> list[tuple[Standing, bool]]:
+    def bans(self, after: int) -> Iterator[tuple[Standing, bool]]:
         """Give the bans that ran or run on after `after`, in the order they were decided, each with whether it ended.
 
-        Those lifted before their time are left out.
+        Those lifted before their time are left out. They come as they are read: there may be very many.
         """
         query = (
             "SELECT jail, address, end, lifted IS NOT NULL FROM bans"
             " WHERE (end IS NULL OR end > ?) AND (lifted IS NULL OR reason = 'expired') ORDER BY id"
         )
         with self._errors("read"):
-            rows = self._db.execute(query, (after,)).fetchall()
-            if any(type(jail) is not str or type(end) not in {int, NoneType} for jail, _, end, _ in rows):
-                raise TypeError("a ban has a jail that is no text, or an end that is no number")
-            return [(Standing(jail, parse_network(address), end), bool(ended)) for jail, address, end, ended in rows]
+            for jail, address, end, ended in self._db.execute(query, (after,)):
+                if type(jail) is not str or type(end) not in {int, NoneType}:
+                    raise TypeError("a ban has a jail that is no text, or an end that is no number")
+                yield Standing(jail, parse_network(address), end), bool(ended)
 
     def records(self, since: int = 0, jail: str | None = None) -> Iterator[Record]:
         """Give the bans that began at `since` or later, of one jail or of all, the newest first, as they are read."""
@@ -227,11 +243,14 @@ class History:
             return [address for (address,) in self._db.execute("SELECT DISTINCT address FROM bans")]
 
     def since(self, jail: str, start: int) -> int:
-        """Give how many credible bans the jails but one decided later than `start`."""
-        query = "SELECT count(*) FROM bans WHERE start > ? AND credible AND jail <> ?"
+        """Give how many credible bans that count the jails but one decided later than `start`."""
+        query = (
+            "SELECT count(*) FROM bans WHERE start > ? AND credible AND jail <> ?"
+            " AND counts AND failures > 0 AND (reason IS NULL OR reason NOT IN (?, ?))"
+        )
         with self._errors("read"):
             count: int
-            (count,) = self._db.execute(query, (start, jail)).fetchone()
+            (count,) = self._db.execute(query, (start, jail, *FORGIVEN)).fetchone()
         return count
 
     def secret(self) -> bytes:
@@ -261,10 +280,18 @@ class History:
 
     def drop(self, rows: Iterable[Row]) -> None:
         """Forget bans of the past."""
+        dropped: Counter[str] = Counter()
         with self._errors("write"), self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("DELETE FROM bans WHERE id = ?", ((row.id,) for row in rows))
-        self._totals = None
+            for row in rows:
+                dropped.update(*self._db.execute("DELETE FROM bans WHERE id = ? RETURNING jail", (row.id,)).fetchall())
+        if self._totals is not None:  # which to count again takes a fifth of a second for a million
+            self._totals -= dropped
+
+    def rein(self, now: int) -> None:
+        """Let no ban that stands go on for longer than it takes, as the clock was set back since it was made."""
+        with self._errors("write"), self._db:
+            self._db.execute(_REIN, (now,))
 
     def forgive(self, rows: Iterable[Row] = (), addresses: Iterable[Network] = ()) -> int:
         """Let bans not make the next ones of their addresses longer; give how many did until now."""
@@ -314,7 +341,7 @@ class History:
     def commit(
         self,
         *,
-        bans: Iterable[Ban | Lifted] = (),
+        bans: Iterable[Ban | Lifted | Shifted] = (),
         lifted: Iterable[Lifted] = (),
         counts: Mapping[str, Counts] | None = None,
         positions: Mapping[str, Position] | None = None,
@@ -328,11 +355,13 @@ class History:
         What happened to an address is told in its order: what is lifted is what was banned before it.
         """
         added: Counter[str] = Counter()
-        with self._errors("write"), self._db:
+        with self._errors("write"), self._once_patient(), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             for item in chain(bans, lifted):
                 if isinstance(item, Ban):
                     added[item.jail] += self._db.execute(_INSERT, _row(item)).rowcount
+                elif isinstance(item, Shifted):
+                    self._db.execute(_SHIFT, (item.step,))
                 else:
                     self._db.execute(_LIFT, (item.time, item.reason, item.jail, str(item.address)))
             for name, on in (flags or {}).items():
@@ -340,11 +369,11 @@ class History:
             for address, row in (allowed or {}).items():
                 self._allow(address, row)
             for jail, changed in (counts or {}).items():
-                self._remember("windows", jail, changed.windows)
-                self._remember("sessions", jail, changed.sessions)
-                self._remember("links", jail, changed.links)
+                self._remember("windows", {"jail": jail}, changed.windows)
+                self._remember("sessions", {"jail": jail}, changed.sessions)
+                self._remember("links", {"jail": jail}, changed.links)
                 for kind, changes in changed.memory.items():
-                    self._remember_more(jail, kind, changes)
+                    self._remember("memory", {"jail": jail, "kind": kind}, changes)
             self._db.executemany(
                 "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)",
                 ((source, *position) for source, position in (positions or {}).items()),
@@ -359,15 +388,32 @@ class History:
         if self._totals is not None:
             self._totals += added
 
+    @contextmanager
+    def _once_patient(self) -> Generator[None]:
+        """While another program holds the database, wait for it once, and not again with each ban."""
+        try:
+            yield
+        except sqlite3.Error:
+            self._wait_for_others(0)
+            raise
+        self._wait_for_others(PATIENCE)
+
+    def _wait_for_others(self, patience: int) -> None:
+        if patience != self._patience:
+            self._db.execute(f"PRAGMA busy_timeout = {patience}")
+            self._patience = patience
+
     def close(self) -> None:
         """Close the database."""
         with suppress(sqlite3.Error):  # a full disk: what could be written is written
             self._db.close()
 
     def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._name, timeout=1, isolation_level=None)
+        db = sqlite3.connect(self._name, timeout=PATIENCE / 1000, isolation_level=None)
         try:
+            db.execute(f"PRAGMA page_size={PAGE}")
             db.execute("PRAGMA journal_mode=WAL")
+            db.execute(f"PRAGMA wal_autocheckpoint={WAL // PAGE}")
             db.execute("PRAGMA synchronous=NORMAL")
             self._migrate(db)
         except BaseException:
@@ -385,12 +431,29 @@ class History:
         for number, statements in enumerate(_MIGRATIONS[version:], start=version + 1):
             db.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {number}; COMMIT;")
 
-    def _remember(self, table: str, jail: str, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-        for key, value in changes:
-            if value is None:
-                self._db.execute(f"DELETE FROM {table} WHERE jail = ? AND key = ?", (jail, key))  # noqa: S608 - a constant
-            else:
-                self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", (jail, key, value))  # noqa: S608
+    def _remember(self, table: str, owner: Mapping[str, str], changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Put rows into a table; `owner` are the columns, but for key and value, that say whose they are."""
+        gone: list[bytes] = []
+
+        def kept() -> Iterator[bytes]:
+            for key, value in changes:
+                if value is None:
+                    gone.append(key)
+                else:
+                    yield from (key, value)
+
+        whose, values = tuple(owner.values()), kept()
+        row = f"({', '.join(f'?{number}' for number in range(1, len(whose) + 1))}, ?, ?)"
+        while some := tuple(islice(values, 2 * AT_ONCE)):
+            rows = ", ".join([row] * (len(some) // 2))
+            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES {rows}", whose + some)  # noqa: S608 - constants
+        match = " AND ".join(f"{column} = ?" for column in owner)
+        for first in range(0, len(gone), AT_ONCE):
+            keys = gone[first : first + AT_ONCE]
+            self._db.execute(
+                f"DELETE FROM {table} WHERE {match} AND key IN ({', '.join('?' * len(keys))})",  # noqa: S608
+                (*whose, *keys),
+            )
 
     def _allow(self, address: Network, row: tuple[Allowed, bool] | None) -> None:
         if row is None:
@@ -400,15 +463,8 @@ class History:
             values = (str(item.address), item.start, item.end, item.comment, ended)
             self._db.execute("INSERT OR REPLACE INTO allowed VALUES (?, ?, ?, ?, ?)", values)
 
-    def _remember_more(self, jail: str, kind: str, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-        for key, value in changes:
-            if value is None:
-                self._db.execute("DELETE FROM memory WHERE jail = ? AND kind = ? AND key = ?", (jail, kind, key))
-            else:
-                self._db.execute("INSERT OR REPLACE INTO memory VALUES (?, ?, ?, ?)", (jail, kind, key, value))
-
     def _errors(self, verb: str) -> _Translate:
-        return _Translate(f"cannot {verb} the history {self._name}")
+        return _Translate(f"cannot {verb} the history {self._name}", reads=verb == "read")
 
 
 def _row(ban: Ban) -> tuple[object, ...]:
@@ -463,19 +519,30 @@ def _is(kind: type | tuple[type, ...], value: Any) -> Any:  # noqa: ANN401 - wha
 class _Translate:
     """Turn SQLite's errors into ours, and what can't have been written by us into DamagedError."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, reads: bool) -> None:
         self._what = what
+        self._reads = reads
 
     def __enter__(self) -> None:
         return
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, sqlite3.Error):
-            # what it can't decode is an OperationalError without a code; those with one are of the disk, or of others
-            damaged = type(error) is sqlite3.DatabaseError or not hasattr(error, "sqlite_errorcode")
+            damaged = type(error) is sqlite3.DatabaseError or (self._reads and _is_damage(error))
             raise (DamagedError if damaged else HistoryError)(f"{self._what}: {error}") from error
         if isinstance(error, (ValueError, TypeError)):
-            raise DamagedError(f"{self._what}: {error}") from error
+            raise (DamagedError if self._reads else HistoryError)(f"{self._what}: {error}") from error
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether what is in the file is at fault, and neither the disk nor others who have it open.
+
+    What can't be decoded is an OperationalError without a code; where the schema is not what was written, it has the
+    code of statements that are wrong in themselves.
+    """
+    if not isinstance(error, sqlite3.OperationalError):
+        return True
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
 
 
 def set_aside(path: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from banagent.core.events import Entry
 from banagent.sources.batch import Batch
-from banagent.sources.formats import MAKERS, Docker
+from banagent.sources.formats import MAKERS, Docker, Plain
 from banagent.sources.lines import Part
 from banagent.sources.stamps import DAY, settle
 
@@ -29,7 +29,7 @@ class Decoder:
         """Take names of formats; they are tried in this order. `zone` is the machine's unless given."""
         self._source = source
         self._formats: list[Format] = [MAKERS[name]() for name in formats]
-        self._fitted = self._formats[0]  # the last that fitted
+        self._fitted = self._formats[0]  # the last that fitted, but for one that always does
         self._zone = zone
         self.misfit = False  # none of the lines read last was in any of the formats
 
@@ -64,11 +64,16 @@ class Decoder:
             if message is None:
                 misfits += 1
             elif hits := sift(message):
-                passed = self._look(line, message, hits, sift)
-                if passed is not None:
-                    parsed, hits = passed
+                parsed = self._fitted.parse(line)
+                if parsed is None or parsed.message != message:
+                    parsed, hits = self._look_closer(line, message, hits, sift)
+                if parsed is not None:
+                    message, stamp, identifier, pid, continuation = parsed
+                    time = settle(stamp, since, now, self._zone)
                     position = f"{place}{taken.start if at == first else at}"
-                    found.append((self._entry(parsed, settle(parsed.stamp, since, now, self._zone), position), hits))
+                    # uid and unit: a file has no sender
+                    entry = Entry(time, message, position, None, None, identifier, pid, continuation, self._source)
+                    found.append((entry, hits))
             at += len(line) + 1
         self.misfit = misfits > 0 and misfits == len(taken.lines)
         return found
@@ -88,30 +93,23 @@ class Decoder:
         for item in (self._fitted, *self._formats):
             message = item.cut(line)
             if message is not None:
-                self._fitted = item
+                if not isinstance(item, Plain):
+                    self._fitted = item
                 return message
         return None
 
-    def _look(
+    def _look_closer(
         self, line: bytes, message: bytes, hits: Sequence[int], sift: Callable[[bytes], Sequence[int]]
-    ) -> tuple[Parsed, Sequence[int]] | None:
-        """Look closer at a line that passed: its message may begin elsewhere, and its format be another."""
-        parsed = self._fitted.parse(line)
-        if parsed is not None and parsed.message == message:
-            return parsed, hits
+    ) -> tuple[Parsed | None, Sequence[int]]:
+        """Look closer at a line that passed: its message begins elsewhere, or its format is another."""
         formats = (self._fitted, *(item for item in self._formats if item is not self._fitted))
         for text in (line, line.lstrip(b"\0")) if line.startswith(b"\0") else (line,):
             for item in formats:
                 parsed = item.parse(text)
                 if parsed is not None:
                     hits = hits if parsed.message == message else sift(parsed.message)
-                    return (parsed, hits) if hits else None
-        return None
-
-    def _entry(self, parsed: Parsed, time: int, position: str) -> Entry:
-        # uid and unit: a file has no sender
-        message, _, identifier, pid, continuation = parsed
-        return Entry(time, message, position, None, None, identifier, pid, continuation, self._source)
+                    return parsed if hits else None, hits
+        return None, ()
 
 
 class Stream:

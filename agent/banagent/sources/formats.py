@@ -47,16 +47,12 @@ class Format(Protocol):
 class Syslog:
     """RFC 3164, RFC 5424, and RFC 3339 stamps as rsyslog writes them; each line may be of another of these.
 
-    The MESSAGE is as journald has it of the same line: less one blank after the tag's colon.
+    The MESSAGE is as journald has it of the same line: less one blank after the tag's colon, and those at the end.
     """
 
     _HOST: Final = re.compile(rb" \S{1,255} ")
     # a host's name, then a tag as in "postfix/smtpd[123]:"
-    _TAG: Final = re.compile(_HOST.pattern + rb"(\S{1,255}?)(?:\[(\d{1,10})\])?:(?: |$)")
-    # most lines that pass are like this: all in one step
-    _USUAL: Final = re.compile(
-        rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{6}))?(Z|[+-]\d\d:\d\d)" + _TAG.pattern,
-    )
+    TAG: Final = re.compile(_HOST.pattern + rb"(\S{1,255}?)(?:\[(\d{1,10})\])?:(?: |$)")
     _PRIORITY: Final = re.compile(rb"<\d{1,3}>")
     _RFC5424: Final = re.compile(  # section 6: VERSION TIMESTAMP HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA MSG
         rb"\d{1,2} (\S{1,64}) \S{1,255} (\S{1,48}) (\S{1,128}) \S{1,32} "
@@ -68,18 +64,17 @@ class Syslog:
         """Find the tag's end. Where a stamp ends and a host begins is looked at only by a byte or two."""
         at = line.find(b": ", 15)
         if at > 0 and (line[10] == 84 or line[15] == 32 == line[3]):  # the T and the blanks of the stamps
-            return line[at + 2 :]
+            return line[at + 2 :].rstrip()
         parsed = self.parse(line)
         return None if parsed is None else parsed.message
 
     def parse(self, line: bytes) -> Parsed | None:
         """Read stamp and tag; where there is no tag, the message begins behind the host."""
-        if usual := self._USUAL.match(line):
-            second, micro, zone, identifier, pid = usual.groups()
-            if (stamp := stamps.whole(second, zone)) is None:
-                return None
-            stamp += int(micro or 0)
-            return Parsed(line[usual.end() :], stamp, _text(identifier), int(pid) if pid else None)
+        line = line.rstrip()
+        end, quick = (32, stamps.rsyslog) if line[4:5] == b"-" else (15, stamps.traditional)
+        at = line.find(b": ", end)
+        if at > 0 and (stamp := quick(line[:end])) is not None and (tag := _tag(line[end : at + 1])) is not None:
+            return Parsed(line[at + 2 :], stamp, *tag)  # as most lines are
         return self._parse_unusual(line)
 
     def _parse_unusual(self, line: bytes) -> Parsed | None:
@@ -92,7 +87,7 @@ class Syslog:
         found = stamps.iso(line, at) if is_rfc3339 else stamps.syslog(line, at)
         if found is None:
             return None
-        if tag := self._TAG.match(line, found.end):
+        if tag := self.TAG.match(line, found.end):
             identifier, pid = tag.groups()
             return Parsed(line[tag.end() :], found.stamp, _text(identifier), int(pid) if pid else None)
         if host := self._HOST.match(line, found.end):
@@ -311,6 +306,13 @@ MAKERS: Final[Mapping[str, Callable[[], Format]]] = {
     "iso": Iso,
 }
 NAMES: Final = tuple(MAKERS)
+
+
+@lru_cache(256)  # all lines of a process have the same
+def _tag(text: bytes) -> tuple[str, int | None] | None:
+    """Read " host sshd[123]:"; None: it is something else."""
+    match = Syslog.TAG.fullmatch(text)
+    return (_text(match[1]), int(match[2]) if match[2] else None) if match else None
 
 
 @lru_cache(256)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from banagent.core.events import JOURNAL, NOTHING, Entry
@@ -15,6 +16,7 @@ from banagent.core.filter import TRANSPORT, Trust, asked_for
 from banagent.sources.batch import SLICE, Batch, Suppressed
 from banagent.sources.lookup import Lookup
 from banagent.sources.matches import IDENTIFIER, PID, UID, UNIT, terms
+from banagent.sources.notices import Notices
 from banagent.sources.pieces import CUTTING, is_piece
 from banagent.sources.reader import open_reader, unreadable
 
@@ -131,17 +133,9 @@ class Journal:
         can't be read, or once in a while, how far was read.
         """
         loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
         alert_until = news_at = 0.0
         told = False  # that all was read
-
-        def on_change() -> None:
-            self._reader.process()
-            changed.set()
-
-        descriptor = self._reader.fileno()
-        loop.add_reader(descriptor, on_change)
-        try:
+        with closing(Notices(self._reader, self._has_more)) as notices:
             while True:
                 batch = self.read(sift)
                 if not batch.read:
@@ -154,17 +148,10 @@ class Journal:
                     news_at = loop.time() + NEWS
                     yield batch
                 told = batch.all_read
-                if not batch.all_read:
+                if batch.all_read:
+                    await notices.wait(POLL if loop.time() < alert_until else self._timeout())
+                else:
                     await asyncio.sleep(0)
-                    continue
-                pause = POLL if loop.time() < alert_until else self._timeout()
-                try:
-                    await asyncio.wait_for(changed.wait(), pause)
-                except TimeoutError:
-                    self._reader.process()
-                changed.clear()
-        finally:
-            loop.remove_reader(descriptor)
 
     def close(self) -> None:
         """Close the journal's files."""
@@ -219,6 +206,16 @@ class Journal:
             return True
         reader.seek_cursor(position)
         return False
+
+    def _has_more(self) -> bool:
+        """Whether there is an entry to be read, or an error; the reader stands where it stood."""
+        try:
+            found = self._reader.advance()
+            if found:
+                self._look_again()
+        except OSError:  # `read` will say it
+            return True
+        return found
 
     def _look_again(self) -> None:
         """Make libsystemd look at the end of the files again.

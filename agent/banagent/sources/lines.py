@@ -11,7 +11,7 @@ from banagent.sources.rotation import HEAD, PlainFile, fingerprint
 if TYPE_CHECKING:
     from banagent.sources.rotation import Source
 
-CHUNK: Final = 65_536  # bytes read at a time, some 500 lines
+CHUNK: Final = 131_072  # bytes read at a time, some 1000 lines
 LONGEST: Final = CHUNK  # bytes of a line that are kept; so only the first line of a chunk can be longer
 _NAMED_BY: Final = 256  # bytes of the first line
 

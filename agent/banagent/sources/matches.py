@@ -39,10 +39,10 @@ def terms(filters: Collection[Filter]) -> Terms | None:
 def _wanted(item: Filter) -> Iterator[tuple[str, Collection[str]]]:
     """Give the fields that an entry may fit in, with globs where nothing else will do.
 
-    Entries of units and slices that are globs are found by their identifiers.
+    Entries of units and slices that are globs are found by their identifiers, or if one of these is, by a field.
     """
     trust = Trust(item)
-    if trust.anywhere:  # it has to fit in each of them, so one is enough
+    if trust.anywhere or (item.fields and any(map(is_glob, item.identifiers))):  # it has to fit in each: one is enough
         yield min(item.fields.items(), key=lambda field: any(map(is_glob, field[1])))
         return
     for field, values in ((UNIT, item.units), (UNIT_SLICE, item.slices)):

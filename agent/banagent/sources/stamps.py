@@ -64,11 +64,29 @@ def iso(line: bytes, at: int = 0) -> Found | None:
     return _found(_read(int(year), int(month), day, (hour, minute, second), zone), fraction, match.end())
 
 
+def rsyslog(text: bytes) -> int | None:
+    """Give the time of "2026-11-22T03:00:00.123456+00:00", in µs since the epoch; None: it is something else."""
+    microseconds = text[17:19] + text[20:26]
+    begin = _minute(text[:17], text[26:])
+    if begin is None or text[19:20] != b"." or not microseconds.isdigit() or microseconds >= b"6":
+        return None
+    return begin + int(microseconds)
+
+
 @lru_cache(_REMEMBERED)
-def whole(second: bytes, zone: bytes) -> int | None:
-    """Give the time of "2026-11-22T03:00:00" in a zone, in µs since the epoch; None: there was none."""
-    found = iso(second + zone)
-    return found.stamp if found and isinstance(found.stamp, int) else None
+def _minute(text: bytes, zone: bytes) -> int | None:
+    """Give the time of "2026-11-22T03:00:" in a zone of the form "+00:00"; None: it is something else."""
+    if text[10:11] != b"T" or zone[3:4] != b":":
+        return None
+    found = iso(text + b"00" + zone)
+    return found.stamp if found and isinstance(found.stamp, int) and found.end == 25 else None
+
+
+@lru_cache(_REMEMBERED)
+def traditional(text: bytes) -> Local | None:
+    """Give what "Nov  2 03:00:00" says; None: it is something else."""
+    found = syslog(text)
+    return found.stamp if found and isinstance(found.stamp, Local) and found.end == len(text) else None
 
 
 def syslog(line: bytes, at: int = 0) -> Found | None:
@@ -125,12 +143,10 @@ def settle(stamp: int | Local | None, since: int, now: int, zone: tzinfo | None 
         return now
     if isinstance(stamp, int):
         return min(stamp, now)
-    times = [
-        time
-        for whole in _moments(stamp._replace(microsecond=0), _year(now // _QUARTER, zone), zone)
-        if since - SLACK <= (time := whole + stamp.microsecond) <= now
-    ]
-    return max(times, default=now)
+    fraction = stamp.microsecond
+    second = stamp._replace(microsecond=0) if fraction else stamp
+    moments = _moments(second, _year(now // _QUARTER, zone), zone)
+    return max([time for one in moments if since - SLACK <= (time := one + fraction) <= now], default=now)
 
 
 @lru_cache(_REMEMBERED)

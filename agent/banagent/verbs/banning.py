@@ -89,7 +89,7 @@ def length(text: str | None) -> tuple[bool | None, int | None]:
     except ValueError as error:
         raise Stopped(f"--for {text}: {error}", USAGE) from None
     if seconds == 0:
-        raise Stopped(f"--for {text}: a ban takes at least a second", USAGE)
+        raise Stopped(f"--for {text}: must be at least a second", USAGE)
     return (True, None) if seconds is None else (None, seconds)
 
 

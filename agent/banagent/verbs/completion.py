@@ -14,7 +14,7 @@ from banagent.verbs.asking import agent, call, listing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from banagent.verbs import Said
     from banagent.verbs.terminal import Terminal
@@ -36,17 +36,41 @@ class Option:
         self.words = [str(word) for word in action.choices or ()]  # that it takes, if they are few
 
 
+class Argument:
+    """An argument: what it takes, the words if they are few, or the words by what stands before it."""
+
+    def __init__(self, takes: str, words: Iterable[str] = (), after: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.takes = takes
+        self.words = list(words)
+        self.after = after or {}
+
+
 class Known:
-    """A verb: its options, what its arguments are, its help; the empty name has what stands before a verb."""
+    """A verb: its options, its arguments, its help; the empty name has what stands before a verb."""
 
     def __init__(self, name: str, parser: argparse.ArgumentParser) -> None:
         actions: list[argparse.Action] = parser._actions  # noqa: SLF001 - argparse has no other way to be asked
         self.name = name
         self.help = (parser.description or "").rstrip(".")
         self.options = [Option(action) for action in actions if action.option_strings]
-        arguments = [action for action in actions if not action.option_strings]
-        self.takes = next((str(action.metavar) for action in arguments), None)
-        self.words = [str(word) for action in arguments for word in action.choices or ()]
+        self.arguments = [] if not name else [_argument(action) for action in actions if not action.option_strings]
+
+
+def _argument(action: argparse.Action) -> Argument:
+    takes = str(action.metavar)
+    if takes == "KEY":
+        return Argument(takes, _keys())
+    if takes == "VALUE":
+        return Argument(takes, after={key: words for key, words in _keys().items() if words})
+    return Argument(takes, [str(word) for word in action.choices or ()])
+
+
+def _keys() -> dict[str, tuple[str, ...]]:
+    """Give the keys of a jail, each with the words that it takes, if these are few."""
+    from banagent.config import keys  # noqa: PLC0415 - it takes time, and what the agent is asked for needs none of it
+    from banagent.config.table import rows  # noqa: PLC0415
+
+    return {name: row.choices or tuple(row.words) for name, row in rows(keys.JAILS.keys) if row.since == "now"}
 
 
 def completion(arguments: argparse.Namespace, _terminal: Terminal) -> Said:
@@ -90,16 +114,17 @@ def _bash(verbs: list[Known]) -> Iterator[str]:
         "# bash completion for banagent; made by: banagent completion bash",
         "_banagent() {",
         "    local line=${COMP_LINE:0:COMP_POINT} current previous verb= skip= takes= offered= word",
-        "    local -a words",
+        "    local -a words arguments=()",
         '    read -ra words <<<"$line"',
         '    [[ $line == *[[:blank:]] ]] && words+=("")',
         "    current=${words[-1]} previous=${words[-2]}",
         '    for word in "${words[@]:1:${#words[@]}-2}"; do',
         "        if [[ $skip ]]; then skip=; continue; fi",
-        "        case $word in",
-        f"            {_alternatives(_taking(verbs[0]))}) skip=1 ;;",
-        "            -*) ;;",
-        "            *) verb=$word; break ;;",
+        "        case $verb:$word in",
+        f"            {'|'.join(f'{verb.name}:{name}' for verb in verbs for name in _taking(verb))}) skip=1 ;;",
+        "            *:-*) ;;",
+        "            :*) verb=$word ;;",
+        '            *) arguments+=("$word") ;;',
         "        esac",
         "    done",
         "    case $verb:$previous in",
@@ -113,11 +138,8 @@ def _bash(verbs: list[Known]) -> Iterator[str]:
     yield "        *) case $verb in"
     for verb in verbs:
         names = " ".join(name for option in verb.options for name in option.names)
-        words = " ".join(verb.words)
-        yield (
-            f"            {verb.name or _EMPTY}) "
-            f"if [[ $current == -* ]]; then offered={names!r}; else offered={words!r} takes={verb.takes or ''}; fi ;;"
-        )
+        rest = _bash_arguments(verb.arguments) if verb.name else f"offered='{' '.join(one.name for one in verbs[1:])}'"
+        yield f"            {verb.name or _EMPTY}) if [[ $current == -* ]]; then offered={names!r}; else {rest}; fi ;;"
     yield from (
         "        esac ;;",
         "    esac",
@@ -141,6 +163,23 @@ def _bash(verbs: list[Known]) -> Iterator[str]:
 _EMPTY = "''"
 
 
+def _bash_arguments(arguments: list[Argument]) -> str:
+    """Give the command that says what is offered for an argument; the last one may come again."""
+    if not arguments:
+        return ":"
+    commands = [_bash_argument(argument) for argument in arguments]
+    places = [*map(str, range(len(commands) - 1)), "*"]
+    cases = " ;; ".join(f"{place}) {command}" for place, command in zip(places, commands, strict=True))
+    return commands[0] if len(commands) == 1 else f"case ${{#arguments[@]}} in {cases} ;; esac"
+
+
+def _bash_argument(argument: Argument) -> str:
+    if argument.after:
+        cases = " ".join(f"{word}) offered='{' '.join(words)}' ;;" for word, words in argument.after.items())
+        return f"case ${{arguments[1]}} in {cases} esac"
+    return f"offered={' '.join(argument.words)!r} takes={argument.takes}"
+
+
 def _zsh(verbs: list[Known]) -> Iterator[str]:
     """Give the script for zsh(1), as zshcompsys(1) has it."""
     yield from (
@@ -149,6 +188,16 @@ def _zsh(verbs: list[Known]) -> Iterator[str]:
         "_banagent_ask() {",
         # _arguments puts options for compadd before the last word, which is ours
         '    compadd "${@[1,-2]}" -- ${(f)"$(_call_program banagent banagent completion ${@[-1]} 2>/dev/null)"}',
+        "}",
+        "_banagent_after() {",
+        "    case $1 in",
+        *(
+            f"    {word}) compadd -- {' '.join(words)} ;;"
+            for verb in verbs
+            for argument in verb.arguments
+            for word, words in argument.after.items()
+        ),
+        "    esac",
         "}",
         "_banagent() {",
         "    local context state state_descr line",
@@ -165,10 +214,9 @@ def _zsh(verbs: list[Known]) -> Iterator[str]:
     )
     for verb in verbs[1:]:
         specs = [_zsh_option(option) for option in verb.options]
-        if verb.words:
-            specs.append(_zsh_quote(f"1:word:({' '.join(verb.words)})"))
-        elif verb.takes is not None:
-            specs.append(_zsh_quote(f"*:{verb.takes.lower()}:{_zsh_action(verb.takes)}"))
+        places = [*map(str, range(1, len(verb.arguments))), "*"]
+        for place, argument in zip(places, verb.arguments, strict=False):
+            specs.append(_zsh_quote(f"{place}:{argument.takes.lower()}:{_zsh_argument(argument)}"))
         yield f"        {verb.name}) _arguments {' '.join(specs)} ;;"
     yield from ("        esac ;;", "    esac", "}")
     # as a function of fpath the file is the function's body; sourced, it has to be made known
@@ -185,6 +233,12 @@ def _zsh_words(option: Option) -> str:
     return f"({' '.join(option.words)})" if option.words else _zsh_action(str(option.takes))
 
 
+def _zsh_argument(argument: Argument) -> str:
+    if argument.after:
+        return "{_banagent_after $line[2]}"
+    return f"({' '.join(argument.words)})" if argument.words else _zsh_action(argument.takes)
+
+
 def _zsh_action(takes: str) -> str:
     if takes in ASKED:
         return f"_banagent_ask {ASKED[takes]}"
@@ -198,7 +252,26 @@ def _zsh_quote(text: str) -> str:
 def _fish(verbs: list[Known]) -> Iterator[str]:
     """Give the script for fish(1)."""
     yield "# fish completion for banagent; made by: banagent completion fish"
-    yield "complete -c banagent -f"
+    yield from (
+        "complete -c banagent -f",
+        "# the verb and its arguments so far, one in a line",
+        "function __banagent_words",
+        "    set -l skip",
+        "    for word in (commandline -poc)[2..]",
+        '        if test -n "$skip"',
+        "            set skip",
+        "            continue",
+        "        end",
+        "        switch $word",
+        f"            case {' '.join(sorted({name for verb in verbs for name in _taking(verb)}))}",
+        "                set skip 1",
+        "            case '-*'",
+        "            case '*'",
+        "                echo $word",
+        "        end",
+        "    end",
+        "end",
+    )
     for verb in verbs[1:]:
         yield f"complete -c banagent -n __fish_use_subcommand -a {verb.name} -d {_fish_quote(verb.help)}"
     for verb in verbs:
@@ -207,11 +280,22 @@ def _fish(verbs: list[Known]) -> Iterator[str]:
             names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names)
             takes = "" if option.takes is None else f" {_fish_value(option)}"
             yield f"complete -c banagent -n {condition} {names}{takes} -d {_fish_quote(option.help)}"
-        if verb.name and verb.takes in _FILES:
-            yield f"complete -c banagent -n {condition} -F"
-        if verb.name and (verb.words or verb.takes in ASKED):
-            words = " ".join(verb.words) or _fish_asks(str(verb.takes))
-            yield f"complete -c banagent -n {condition} -a {_fish_quote(words)}"
+        for place, argument in enumerate(verb.arguments, start=1):
+            yield from _fish_argument(verb, place, argument)
+
+
+def _fish_argument(verb: Known, place: int, argument: Argument) -> Iterator[str]:
+    seen = f"__fish_seen_subcommand_from {verb.name}"
+    if len(verb.arguments) > 1:
+        seen += f"; and test (count (__banagent_words)) -{'eq' if place < len(verb.arguments) else 'ge'} {place}"
+    if argument.takes in _FILES:
+        yield f"complete -c banagent -n {_fish_quote(seen)} -F"
+    elif argument.words or argument.takes in ASKED:
+        words = " ".join(argument.words) or _fish_asks(argument.takes)
+        yield f"complete -c banagent -n {_fish_quote(seen)} -a {_fish_quote(words)}"
+    for key, known in argument.after.items():
+        condition = _fish_quote(f"{seen}; and contains -- {key} (__banagent_words)[{place}]")
+        yield f"complete -c banagent -n {condition} -a {_fish_quote(' '.join(known))}"
 
 
 def _fish_value(option: Option) -> str:
@@ -230,7 +314,3 @@ def _fish_quote(text: str) -> str:
 
 def _taking(verb: Known) -> list[str]:
     return [name for option in verb.options if option.takes is not None for name in option.names]
-
-
-def _alternatives(names: list[str]) -> str:
-    return "|".join(names)

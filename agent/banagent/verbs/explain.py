@@ -6,7 +6,7 @@ from __future__ import annotations
 from banagent.verbs import DONE, REFUSED, addresses, records
 from banagent.verbs.asking import call
 from banagent.verbs.output import dump, wants_json
-from banagent.verbs.text import plural
+from banagent.verbs.text import ordinal, plural
 from banagent.verbs.times import local, now, parse, since, span, until
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ def _lines(network: str, reply: dict[str, Any], terminal: Terminal, at: datetime
         yield f"It is counted and banned as {reply['address']}."
     for ban in standing:
         yield ""
-        yield from _ban(ban, rules.get(ban["jail"]), terminal, at)
+        yield from _ban(ban, rules.get(ban["jail"]), reply, terminal, at)
     if not standing:
         for count in reply["counts"]:
             yield from terminal.wrap(_count(count, terminal), "  ")
@@ -75,7 +75,9 @@ def _is_known(reply: dict[str, Any]) -> bool:
     )
 
 
-def _ban(ban: dict[str, Any], rule: dict[str, Any] | None, terminal: Terminal, at: datetime) -> Iterator[str]:
+def _ban(
+    ban: dict[str, Any], rule: dict[str, Any] | None, reply: dict[str, Any], terminal: Terminal, at: datetime
+) -> Iterator[str]:
     """Give the lines about a ban that stands."""
     jail = terminal.show(ban["jail"])
     whom = terminal.show(ban["address"])
@@ -89,7 +91,12 @@ def _ban(ban: dict[str, Any], rule: dict[str, Any] | None, terminal: Terminal, a
     if ban["pattern"] == MANY_ADDRESSES:
         yield from terminal.wrap(_many(ban))
     elif rule is not None and rule["counts"] == "bans":
-        yield f"{plural(ban['failures'], 'ban')} by other jails, the last by {terminal.show(ban['pattern'])}."
+        leading = reply.get("leading") or ()
+        end = ":" if leading else "."
+        yield f"{plural(ban['failures'], 'ban')} by other jails, the last by {terminal.show(ban['pattern'])}{end}"
+        for one in leading:
+            took = "for ever" if one["bantime"] is None else f"for {span(one['bantime'])}"
+            yield f"  {local(one['start'])}  {terminal.show(one['jail'])}  {took}, {plural(one['failures'], 'failure')}"
     elif ban["failures"]:
         user = "" if ban["user"] is None else f', the last as user "{terminal.show(ban["user"])}"'
         yield from terminal.wrap(
@@ -97,7 +104,9 @@ def _ban(ban: dict[str, Any], rule: dict[str, Any] | None, terminal: Terminal, a
             f"pattern {terminal.show(ban['pattern'])} of filter {terminal.show(ban['filter'])}."
         )
     if ban["earlier"]:
-        yield f"It takes longer than a first ban: {plural(ban['earlier'], 'ban')} came before it."
+        yield f"It is the {ordinal(ban['earlier'] + 1)} ban that counts, so it takes longer than a first one."
+    if rule is not None and rule.get("earlier") and ban["failures"] and ban["end"] is not None:
+        yield f"The next would take {_next(rule)}."
     if ban["comment"] is not None:
         yield from terminal.wrap(f"Comment: {terminal.show(ban['comment'])}")
     if rule is not None:
@@ -110,7 +119,16 @@ def _count(count: dict[str, Any], terminal: Terminal) -> str:
     if count["ignored"] is not None:
         return f"{jail} does not count its failures, by the rule: {terminal.show(count['ignored'])}."
     span_ = span(count["findtime"])
-    return f"{jail}: {count['failures']:,} of {_limit(count)} in {span_} that lead to a ban."
+    text = f"{jail}: {count['failures']:,} of {_limit(count)} in {span_} that lead to a ban."
+    if not count.get("earlier"):
+        return text
+    known = f"{plural(count['earlier'], 'earlier ban')} count{'s' if count['earlier'] == 1 else ''}"
+    weight = f"a failure counts as {count['weight']}, and " if (count.get("weight") or 1) > 1 else ""
+    return f"{text} {known}: {weight}the next ban takes {_next(count)}."
+
+
+def _next(count: dict[str, Any]) -> str:
+    return "for ever" if count["bantime"] is None else span(count["bantime"])
 
 
 def _limit(rule: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What `test` and `replay` read: log files, standard input or lines of the command line, a slice at a time.
 
-Nothing is kept of what was read, so a file may be of any size, and so may a line: of that, the agent keeps 64 KB.
+Nothing is kept of what was read, so a file may be of any size, and so may a line: of that, the agent keeps 128 KB.
 """
 
 from __future__ import annotations

@@ -35,7 +35,10 @@ _HEAD: Final = """\
 def persist(text: str, terminal: Terminal) -> Said:
     """Merge a TOML document into the file, and show what changes in it."""
     new = tomli.loads(text)
-    former = read(FILE).data if FILE.exists() else {}
+    try:
+        former = read(FILE).data if FILE.exists() else {}
+    except ConfigError as error:
+        raise Stopped(f"{error}\nit is in force, but not written down; mend that file first") from None
     before = FILE.read_text() if FILE.exists() else ""
     after = f"{_HEAD}\n{written(over(former, new))}"
     _write(after)

@@ -17,11 +17,10 @@ import structlog
 from banagent import config, log
 from banagent.config.lists import read_list
 from banagent.core.bans import Bans
-from banagent.core.events import FILES, JOURNAL
+from banagent.core.events import FILES, JOURNAL, timestamp
 from banagent.core.never import Cover
 from banagent.enforce import Enforcer, facts_of
 from banagent.errors import ConfigError
-from banagent.log import timestamp
 from banagent.pipeline import Pipeline
 from banagent.sinks.history import History
 from banagent.sinks.trail import Trail

@@ -51,6 +51,8 @@ def set_(arguments: Namespace, terminal: Terminal) -> Said:
         raise Stopped(f"{mistakes}\nnot set; what was in force stays") from None
     for item in found["settings"]:
         yield f"{terminal.show(item['key'])} = {terminal.show(item['value'])}"
+    if not found["settings"]:
+        yield f"{terminal.show(arguments.jail)} does not run any more; its bans stand until they end"
     if not arguments.persist:
         yield "until the next reload or restart; to keep it, add --persist"
         return DONE

@@ -119,6 +119,13 @@ def _of_jail(arguments: Namespace, terminal: Terminal) -> Said:
     return DONE
 
 
+def _growing(lengths: list[int]) -> str:
+    """Say how long the second ban takes, the third, and so on."""
+    first = lengths[:3]
+    text = ", ".join(map(span, first))
+    return text if len(lengths) == len(first) else f"{text} and so on, up to {span(lengths[-1])}"
+
+
 def _jail_screen(jail: dict[str, Any], bans: list[dict[str, Any]], terminal: Terminal, at: datetime) -> Iterator[str]:
     name = terminal.show(jail["jail"])
     if jail["state"] != "active":
@@ -131,6 +138,8 @@ def _jail_screen(jail: dict[str, Any], bans: list[dict[str, Any]], terminal: Ter
         yield from terminal.wrap(
             f"{name} bans {length} on {on} after {plural(jail['maxretry'], what)} in {span(jail['findtime'])}."
         )
+        if lengths := (jail.get("lengths") or ())[1:]:
+            yield from terminal.wrap(f"Further bans of an address take {_growing(lengths)}.")
         if limit := jail.get("networks"):
             yield from terminal.wrap(f"A network of which {limit} addresses fail in that time is banned as a whole.")
         yield from terminal.wrap(

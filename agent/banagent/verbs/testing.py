@@ -3,21 +3,22 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from banagent import config
 from banagent.config.filters import build_patterns
+from banagent.core.events import timestamp
 from banagent.core.filter import MODES, Filter
 from banagent.errors import ConfigError
-from banagent.log import timestamp
 from banagent.sources.formats import NAMES
-from banagent.sources.journal import Journal
 from banagent.verbs import DONE, REFUSED, USAGE, Stopped
 from banagent.verbs.checking import path
 from banagent.verbs.drift import Drift
@@ -67,6 +68,7 @@ def test(arguments: Namespace, terminal: Terminal) -> Said:
     chosen = _chosen(arguments)
     trial = Trial(chosen.filters, arguments.mode or "normal")
     progress = Progress(sys.stderr, "entry" if arguments.journal is not None else "line")
+    gc.disable()  # what is made of a line goes by itself; to look for more would take a tenth of the time
     try:
         portions = _followed(_portions(arguments, trial, chosen), progress)
         if arguments.suspicious:
@@ -77,6 +79,7 @@ def test(arguments: Namespace, terminal: Terminal) -> Said:
             return (yield from _explained(portions, trial, terminal))
         return (yield from _as_text(portions, trial, arguments, terminal, progress))
     finally:
+        gc.enable()
         progress.clear()
 
 
@@ -129,19 +132,21 @@ def _chosen(arguments: Namespace) -> _Set:
         )
     if arguments.suspicious:
         return _Set([_of_unit(item, arguments.unit) for item in _watched(arguments)], named=True)
-    found, _ = config.read_filters(config.filter_files(filters=path(arguments.filters)))
+    folder = path(arguments.filters)
+    found, _ = config.read_filters(config.filter_files(filters=folder), filters=folder)
     return _Set([_of_unit(item, arguments.unit) for item in found.values()], named=False)
 
 
 def _named(name: str, arguments: Namespace) -> Filter:
     """Give a filter by its name, or of a file. Raises ConfigError, Stopped."""
-    paths = config.filter_files(filters=path(arguments.filters))
+    folder = path(arguments.filters)
+    paths = config.filter_files(filters=folder)
     if "/" in name or name.endswith(".toml"):
         paths = {Path(name).stem: Path(name)}
         name = Path(name).stem
     elif name not in paths:
         raise Stopped(f"no filter has the name {name}; there are {', '.join(sorted(paths))}", USAGE)
-    found, mistakes = config.read_filters({name: paths[name]})
+    found, mistakes = config.read_filters({name: paths[name]}, filters=folder)
     if mistakes:
         raise ConfigError(mistakes)
     return found[name]
@@ -178,6 +183,8 @@ def _portions(arguments: Namespace, trial: Trial, chosen: _Set) -> Iterator[_Por
 
 def _journal(arguments: Namespace, trial: Trial, chosen: _Set) -> Iterator[_Portion]:
     """Read the entries of those whom the filters trust. Raises JournalError, Stopped."""
+    from banagent.sources.journal import Journal  # noqa: PLC0415 - few need it, and it takes its time
+
     since = begin(arguments)
     with closing(Journal(chosen.filters, path(arguments.journal or None))) as journal:
         journal.seek_time(since)
@@ -249,34 +256,35 @@ def _time(line: bytes, verdict: Verdict | None, trial: Trial) -> int | None:
 class _Tally:
     """What came of all lines, by filter."""
 
-    def __init__(self) -> None:
+    def __init__(self, specific: Mapping[Pattern, int]) -> None:
         self.lines = 0
         self.known: Counter[str] = Counter()  # lines by outcome
+        self._specific = specific
+        self._kinds: Counter[tuple[str, str, str | None, frozenset[str], bool]] = Counter()  # of verdicts
         self.outcomes: dict[str, Counter[str]] = {}  # by filter
         self.patterns: dict[str, Counter[str]] = {}  # likewise: hits
         self.modes: dict[str, Counter[str]] = {}  # likewise: matched lines in each mode
         self.nameless: Counter[str] = Counter()  # likewise: matched lines without address
         self.weight: Counter[str] = Counter()  # likewise: how specific the patterns were
 
-    def add(self, portion: _Portion, told: Mapping[int, Verdict | None], specific: Mapping[Pattern, int]) -> None:
+    def add(self, portion: _Portion, told: Mapping[int, Verdict | None]) -> None:
         """Take note of lines, and of how each of them is told."""
         self.lines += len(portion.lines)
         self.known.update(map(_outcome, told.values()))
-        for verdicts in portion.found.values():
-            for verdict in verdicts:
-                self._add(verdict, specific)
+        self._kinds.update(map(_kind, chain.from_iterable(portion.found.values())))
 
-    def _add(self, verdict: Verdict, specific: Mapping[Pattern, int]) -> None:
-        name = verdict.filter
-        if name not in self.outcomes:
-            self.outcomes[name], self.patterns[name], self.modes[name] = Counter(), Counter(), Counter()
-        self.outcomes[name][verdict.outcome] += 1
-        self.modes[name].update(verdict.modes)
-        if verdict.failure is not None:
-            self.weight[name] += specific.get((name, verdict.failure.pattern), 0)
-            self.nameless[name] += verdict.failure.address is None
-        if verdict.pattern is not None:
-            self.patterns[name][verdict.pattern] += 1
+    def total(self) -> None:
+        """Sum it up."""
+        for (name, outcome, pattern, modes, has_no_address), count in self._kinds.items():
+            if name not in self.outcomes:
+                self.outcomes[name], self.patterns[name], self.modes[name] = Counter(), Counter(), Counter()
+            self.outcomes[name][outcome] += count
+            self.modes[name].update(dict.fromkeys(modes, count))
+            self.nameless[name] += has_no_address * count
+            if pattern is not None:
+                self.patterns[name][pattern] += count
+            if outcome == MATCHED:
+                self.weight[name] += self._specific.get((name, pattern or ""), 0) * count
 
     def best(self) -> list[str]:
         """Give the filters that know some line, those that match most of them first."""
@@ -286,9 +294,9 @@ class _Tally:
 def _as_text(
     portions: Iterable[_Portion], trial: Trial, arguments: Namespace, terminal: Terminal, progress: Progress
 ) -> Said:
-    tally = _Tally()
-    wanted = _wanted(arguments)
     specific = specificity(trial.filters.values())
+    tally = _Tally(specific)
+    wanted = _wanted(arguments)
     for portion in portions:
         told = {index: tell(verdicts, specific) for index, verdicts in portion.found.items()}
         shown = [
@@ -296,13 +304,20 @@ def _as_text(
             for index, line in enumerate(portion.lines if wanted else ())
             if _outcome(told.get(index)) in wanted
         ]
-        tally.add(portion, told, specific)
+        tally.add(portion, told)
         if shown:
             progress.clear()
             yield "\n".join(shown)
     progress.clear()
+    tally.total()
     yield "\n".join(_summary(tally, trial, arguments, terminal))
     return DONE if tally.known[MATCHED] else REFUSED
+
+
+def _kind(verdict: Verdict) -> tuple[str, str, str | None, frozenset[str], bool]:
+    """Give what is counted: the filter, the outcome, the pattern, the modes, and whether no address was found."""
+    is_nameless = verdict.failure is not None and verdict.failure.address is None
+    return verdict.filter, verdict.outcome, verdict.pattern, verdict.modes, is_nameless
 
 
 def _outcome(verdict: Verdict | None) -> str:

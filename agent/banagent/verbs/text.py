@@ -60,6 +60,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def ordinal(number: int) -> str:
+    """Give `1st`, `2nd`, `3rd`, `11th`."""
+    suffixes = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number:,}{'th' if number % 100 in (11, 12, 13) else suffixes.get(number % 10, 'th')}"
+
+
 def _is_shown(char: str, encoding: str) -> bool:
     from unicodedata import category  # noqa: PLC0415
 

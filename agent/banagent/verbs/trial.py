@@ -264,11 +264,15 @@ def formats(filters: Iterable[Filter]) -> dict[str, frozenset[str] | None]:
 
 
 def _alike(item: Filter) -> list[list[str]]:
-    """Give the modes, those together that use the same patterns: to have each of them apart costs time."""
-    there = {one.mode for one in (*item.failregexes, *item.links)}
+    """Give the modes, those together that use the same patterns: to have each of them apart costs time.
+
+    Those for which the filter has no pattern are left out.
+    """
+    there = {one.mode for one in item.failregexes}
     found: dict[frozenset[str], list[str]] = {}
     for mode, used in MODES.items():
-        found.setdefault(used & there, []).append(mode)
+        if here := used & there:
+            found.setdefault(here, []).append(mode)
     return list(found.values())
 
 

@@ -75,23 +75,25 @@ def _lists(elements: Iterator[bytes], largest: int) -> Iterator[bytes]:
         yield chunk
 
 
-def parse(elements: memoryview, size: int) -> Iterator[tuple[bytes, int | None]]:
+def parse(elements: memoryview, size: int) -> list[tuple[bytes, int | None]]:
     """Give the key and the time left in ms (None: for ever) of each element in a list as the kernel dumps it.
 
-    The keys have `size` bytes. Elements that have just a key, a timeout and an expiration are read in one step.
+    The keys have `size` bytes. Elements that have just a key, a timeout and an expiration, as nearly all have, are read
+    in one step if there are no others.
     """
     plain = _HEADERS.pack(size + _TIMED, _LIST_ELEM, size + 8, _KEY, size + 4, _DATA_VALUE)
-    timeout, expiration = _HEADER.pack(_SPAN, _TIMEOUT), _HEADER.pack(_SPAN, _EXPIRATION)
+    usual = plain, _HEADER.pack(_SPAN, _TIMEOUT), _HEADER.pack(_SPAN, _EXPIRATION)
     timed = struct.Struct(f">{len(plain)}s{size}s4s8x4sQ")
-    last = len(elements) - timed.size
+    if len(elements) % timed.size == 0:
+        rows = list(timed.iter_unpack(elements))
+        if all((head, first, second) == usual for head, _, first, second, _ in rows):
+            return [(key, left) for _, key, _, _, left in rows]
+    return list(_parse_elements(elements))
+
+
+def _parse_elements(elements: memoryview) -> Iterator[tuple[bytes, int | None]]:
     position = 0
     while position < len(elements):
-        if position <= last:
-            head, key, first, second, left = timed.unpack_from(elements, position)
-            if head == plain and first == timeout and second == expiration:
-                yield key, left
-                position += timed.size
-                continue
         whole, _ = _HEADER.unpack_from(elements, position)
         yield _parse_element(elements[position + 4 : position + whole])
         position += whole

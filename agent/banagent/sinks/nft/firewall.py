@@ -8,8 +8,6 @@ from contextlib import ExitStack, closing
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from banagent.core.address import Network
-from banagent.core.bans import Standing
 from banagent.errors import FirewallError
 from banagent.sinks.nft import elements, skeleton
 from banagent.sinks.nft.changes import Change, Watch
@@ -28,11 +26,13 @@ from banagent.sinks.nft.netlink import (
     attributes,
     text,
 )
-from banagent.sinks.nft.wanted import Length, Wanted, length_of, merge
+from banagent.sinks.nft.wanted import FOREVER, Length, Wanted, length_of, merge
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from banagent.core.address import Network
+    from banagent.core.bans import Standing
     from banagent.sinks.nft.skeleton import Ports
 
 _TABLE: Final = attribute(1, skeleton.TABLE.encode() + b"\0")  # of tables, sets, chains, rules and lists of elements
@@ -110,26 +110,35 @@ class Firewall:
 
         There are none if there is no table, or one of a layout that this version doesn't know. Raises FirewallError.
         """
+        return list(self._read(now))
+
+    def besides(self, bans: Iterable[Standing], now: int) -> tuple[list[Standing], int]:
+        """Give the bans that stand in the kernel and are not among `bans`, and how many of `bans` do stand there.
+
+        Raises FirewallError.
+        """
+        found = self._read(now)
+        others = found.without(Wanted(bans)) if found else []
+        return others, len(found) - len(others)
+
+    def _read(self, now: int) -> Wanted:
         doing = "read the bans in nftables"
         userdata = bytes((0, len(skeleton.LAYOUT) + 1)) + skeleton.LAYOUT.encode() + b"\0"
         tables = [attributes(answer.attributes) for answer in self._kernel.dump(GETTABLE, b"", doing)]
         layouts = [bytes(table.get(_USERDATA, b"")) for table in tables if text(table[_NAME]) == skeleton.TABLE]
+        bans = Wanted()
         if layouts != [userdata]:
-            return []
-        return [
-            standing
-            for answer in self._kernel.dump(GETSET, _TABLE, doing)
-            for standing in self._read_set(attributes(answer.attributes), now, doing)
-        ]
-
-    def _read_set(self, found: Mapping[int, memoryview], now: int, doing: str) -> Iterator[Standing]:
-        name = text(found[_SET_NAME])
-        parsed = skeleton.parse_set(name)
-        if parsed is None or bytes(found[_SET_FLAGS]) != _TIMEOUT_FLAG:
-            return
-        jail, length = parsed
-        for key, left in self._read_elements(name, length, doing).items():
-            yield Standing(jail, Network(key, length.prefix), None if left is None else now + left * 1000)
+            return bans
+        for answer in self._kernel.dump(GETSET, _TABLE, doing):
+            found = attributes(answer.attributes)
+            name = text(found[_SET_NAME])
+            parsed = skeleton.parse_set(name)
+            if parsed is not None and bytes(found[_SET_FLAGS]) == _TIMEOUT_FLAG:
+                jail, length = parsed
+                left = self._read_elements(name, length, doing)
+                ends = {key: FOREVER if ms is None else now + ms * 1000 for key, ms in left.items()}
+                bans.put_all(jail, length, ends)
+        return bans
 
     def _read_elements(self, name: str, length: Length, doing: str) -> dict[bytes, int | None]:
         """Give the time left of each element.

@@ -36,15 +36,14 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from pyroute2.netlink.nfnetlink.nftsocket import (
+from banagent.sinks.nft.encoder import (
+    genex,
     nft_chain_msg,
     nft_rule_msg,
     nft_set_elem_list_msg,
     nft_set_msg,
     nft_table_msg,
 )
-from pyroute2.nftables.expressions import genex
-
 from banagent.sinks.nft.netlink import (
     APPEND,
     CREATE,

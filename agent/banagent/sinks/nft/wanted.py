@@ -55,6 +55,19 @@ class Wanted(Collection[Standing]):
         ends = self._of(ban.jail, length_of(ban.address))
         ends[ban.address.packed] = FOREVER if ban.end is None else ban.end
 
+    def put_all(self, jail: str, length: Length, ends: dict[bytes, int]) -> None:
+        """Add bans of one jail and length: their ends by packed address."""
+        self._of(jail, length).update(ends)
+
+    def without(self, others: Wanted) -> list[Standing]:
+        """Give those of which `others` has none of the same jail and network."""
+        left = Wanted()
+        for length, jails in self._ends.items():
+            for jail, ends in jails.items():
+                theirs = others._ends.get(length, {}).get(jail, {})
+                left.put_all(jail, length, {packed: ends[packed] for packed in ends.keys() - theirs.keys()})
+        return list(left)
+
     def remove(self, jail: str, network: Network) -> None:
         """Remove the ban of `network` in `jail`, if there is one."""
         self._ends.get(length_of(network), {}).get(jail, {}).pop(network.packed, None)
