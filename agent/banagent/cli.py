@@ -176,7 +176,9 @@ def _add_others(add: _Add) -> None:
     if test := add("test", _named("testing", "test"), "try filters on logs: what they catch, what they miss, and why"):
         _add_test(test)
     if replay := add("replay", _named("replaying", "replay"), "say what would have been banned for what is in logs"):
-        replay.add_argument("log", nargs="*", metavar="LOG", help="a log file, compressed or not; - is standard input")
+        replay.add_argument(
+            "log", nargs="*", metavar="LOG", help="a log file, also .gz, .xz or .bz2; - is standard input"
+        )
         _add_jail(replay, "only this jail, enabled or not")
         _add_journal(replay)
         _add_config_options(replay)
@@ -201,9 +203,11 @@ def _add_others(add: _Add) -> None:
 
 
 def _add_test(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("log", nargs="*", metavar="LOG", help="a log file, compressed or not; - is standard input")
+    verb.add_argument("log", nargs="*", metavar="LOG", help="a log file, also .gz, .xz or .bz2; - is standard input")
     verb.add_argument("--line", metavar="TEXT", action="append", help="try this line, and explain")
-    verb.add_argument("--filter", metavar="FILTER", help="only this filter: its name, or a file; all unless given")
+    verb.add_argument(
+        "--filter", metavar="FILTER", action="append", help="only this filter: its name, or a file; all unless given"
+    )
     modes = f"normal unless given; or {', '.join(_MODES[1:])}"
     verb.add_argument("--mode", metavar="MODE", choices=_MODES, help=modes)
     verb.add_argument(

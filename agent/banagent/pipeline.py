@@ -10,7 +10,7 @@ import structlog
 
 from banagent.core.aging import Present
 from banagent.core.breaker import Trip
-from banagent.core.events import JOURNAL, SECOND, Ban
+from banagent.core.events import FILES, JOURNAL, SECOND, Ban
 from banagent.core.guard import Spared
 from banagent.core.jail import Jail, Rule
 from banagent.core.networks import Alone, Attack
@@ -174,7 +174,7 @@ class Pipeline:
                 sessions=item.filter.session is not None,
                 links=bool(item.filter.links),
                 growth=item.growth,
-                credible=all(map(item.filter.is_credible, item.filter.used(item.mode))),
+                credible=_may_be_credible(item, self.routes.kinds(name)),
                 guard=item.guard,
                 networks=item.networks,
                 breaker=item.breaker,
@@ -413,6 +413,12 @@ class Pipeline:
             self._record.saved()
             for jail in self._jails.values():
                 jail.saved()
+
+
+def _may_be_credible(item: JailConfig, kinds: Kinds) -> bool:
+    """Whether bans of a jail can say something of an address to other jails: never by what anybody can write."""
+    in_syslog_alone = kinds == frozenset({FILES}) and item.filter.formats == ("syslog",)
+    return not in_syslog_alone and all(map(item.filter.is_credible, item.filter.used(item.mode)))
 
 
 def _memory_of(jail: str) -> str:

@@ -182,7 +182,10 @@ class Reading:
     async def _follow_journal(self) -> None:
         journal, self._journal = self._journal or self._open_journal(), None
         if self._pipeline.position() is None:
-            await self._look_back(self._begin[JOURNAL])
+            try:
+                await self._look_back(self._begin[JOURNAL])
+            except JournalError as error:
+                log.warning("logins of the past can't be read: who made them is a stranger", error=str(error))
         with closing(journal):
             async for batch in journal.follow(self._pipeline.sift()):
                 self._enforcer.works(JOURNAL)

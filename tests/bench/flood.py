@@ -158,7 +158,7 @@ def measure(scratch: Path, messages: int) -> Iterator[Figure]:
     namespace = Namespace()
     try:
         with (
-            Journald(scratch / "journald") as journald,
+            Journald(scratch / "talkative") as journald,
             journald.writer() as writer,
             Agent(namespace, journald.path, scratch / "flooded") as agent,
             attack.notices(namespace) as notices,

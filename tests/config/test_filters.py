@@ -410,11 +410,11 @@ ANCHOR = "must begin with ^ (flags come behind it): else an enemy can place a fa
         (r"^(?P<user>x)\1<HOST>", f"refers back to a group, which {LACK}"),
         ("^(?P<user>x)(?P=user)<HOST>", f"refers back to a group, which {LACK}"),
         # broken patterns, with the place where it can be told
-        ("^ab(<HOST>", "RE2 refuses it: missing ): '^ab(…"),
+        ("^ab(<HOST>", 'RE2 refuses it: missing ): "^ab(<HOST>"'),
         ("^ab<HOST>[", 'RE2 refuses it at character 10: missing ]: "["'),
         ("^a[z-a]<HOST>", 'RE2 refuses it at character 4: invalid character class range: "z-a"'),
         ("^a**<HOST>", 'RE2 refuses it at character 3: bad repetition operator: "**"'),
-        ("^a)|(<HOST>", "RE2 refuses it: unexpected ): '^a)|(…"),
+        ("^a)|(<HOST>", 'RE2 refuses it: unexpected ): "^a)|(<HOST>"'),
         # which may hold anything, and be long
         ("^<HOST>\x1b[x", 'RE2 refuses it at character 9: missing ]: "[x"'),
         ("^(" + "a" * 500, 'RE2 refuses it: missing ): "^(aaa…'),
@@ -430,6 +430,9 @@ ANCHOR = "must begin with ^ (flags come behind it): else an enemy can place a fa
         ("(^<HOST>)", ANCHOR),
         ("^*<HOST>", 'RE2 refuses it at character 2: no argument for repetition operator: "*"'),
         ("^{0}<HOST>", 'RE2 refuses it at character 2: no argument for repetition operator: "{0}"'),
+        ("^(?i)*<HOST>", 'RE2 refuses it at character 6: no argument for repetition operator: "*"'),  # repeats the ^
+        ("^(?i)(?s)?<HOST>", 'RE2 refuses it: no argument for repetition operator: "?"'),
+        (r"^\Q\E{0,}<HOST>", 'RE2 refuses it at character 6: no argument for repetition operator: "{0,}"'),
         # captures
         (
             "^(?P<usr>x) (?P<b>y) <HOST>",

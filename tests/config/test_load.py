@@ -310,7 +310,7 @@ def test_what_was_asked_for_must_exist(tree: Tree) -> None:
             b"[defaults]\nmaxretry 3\n",
             "banagent.toml:2: is not TOML: Expected '=' after a key in a key/value pair (column 10)",
         ),
-        (b"a = 1\na = 2\n", "banagent.toml:2: is not TOML: Cannot overwrite a value (column 6)"),
+        (b"a = 1\na = 2\n", "banagent.toml:2: is not TOML: Cannot overwrite a value (column 6); a key stands once"),
         (b"a = '\0'\n", "banagent.toml:1: is not TOML: Found invalid character '\\x00' (column 6)"),
         (b"a = 2024-02-30\n", "banagent.toml:1: is not TOML: Invalid date or datetime (column 5)"),
         (b"\xef\xbb\xbfa = 1\n", "banagent.toml:1: begins with a byte order mark; save it as UTF-8 without one"),

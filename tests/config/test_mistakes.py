@@ -21,7 +21,7 @@ FACTOR = "must be a number above 0 and below 1e+09"
 MULTIPLIERS = 'must be a list of numbers such as [1, 2, 4, 8], or "1 2 4 8"'
 READS_NOTHING = "the jail counts bans, and reads nothing; remove it"
 COMMON = (
-    "ports, bantime, findtime, maxretry, remember, ignoreip, mode, guard, networks, breaker, source, scope, "
+    "ports, bantime, findtime, maxretry, remember, ignoreip, mode, guard, networks, breaker, source, "
     "logpath, formats, units, uids, identifiers, containers"
 )
 
@@ -118,11 +118,36 @@ ONE = [
     ("DEFAULT.bantime = 3", 'DEFAULT: unknown key; did you mean "defaults"?'),
     ('defaults."bantime.time" = 3', 'defaults."bantime.time" = 3: unknown key; did you mean "bantime"?'),
     ("defaults.bantime.tme = 3", 'defaults.bantime.tme = 3: unknown key; did you mean "time"?'),
-    ('"\\u001b[31m" = 1', '"\\u001b[31m" = 1: unknown key; there are defaults, jails, history, notify'),
+    ('"\\u001b[31m" = 1', '"\\u001b[31m" = 1: unknown key; there are defaults, jails, history'),
     # keys that come later, and keys of fail2ban
     ("defaults.scope = 'forward'", f'defaults.scope = "forward": {LATER}'),
     ("[notify]", f"notify: {LATER}"),
     ("jails.sshd.port = 'ssh'", 'jails.sshd.port = "ssh": no key: write ports'),
+    (
+        "jails.sshd.ignoreself = true",
+        "jails.sshd.ignoreself = true: no key: this machine's own addresses are never banned; remove it",
+    ),
+    ("[sshd]", "sshd: unknown key; write [jails.sshd]"),
+    (
+        "jails.sshd.filter = 'sshd[mode=aggressive]'",
+        'jails.sshd.filter = "sshd[mode=aggressive]": takes a name alone: write filter = "sshd", mode = "aggressive"',
+    ),
+    (
+        """jails.sshd.filter = 'sshd[logtype=short, mode="ddos"]'""",
+        (
+            """jails.sshd.filter = "sshd[logtype=short, mode=\\"ddos\\"]": """
+            'takes a name alone: write filter = "sshd", mode = "ddos"'
+        ),
+    ),
+    (
+        "jails.sshd.filter = 'sshd[logtype=short]'",
+        (
+            'jails.sshd.filter = "sshd[logtype=short]": '
+            'takes a name alone: write filter = "sshd"; what is in brackets has no meaning'
+        ),
+    ),
+    ("jails.sshd.mode = 'more'", f'jails.sshd.mode = "more": {MODE}; fail2ban\'s "more" of postfix is "normal"'),
+    ("[jails.postfix-sasl]", 'jails.postfix-sasl: no filter has this name; write filter = "postfix" and mode = "auth"'),
     ("jails.sshd.banaction = 'ufw'", 'jails.sshd.banaction = "ufw": no key: bans go into nftables; remove it'),
     (
         "defaults.filter = 'sshd'",

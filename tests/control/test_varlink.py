@@ -159,7 +159,7 @@ def test_hostile_megabytes_take_no_time(piece: bytes) -> None:
     begin = time.process_time()
     with pytest.raises(MessageError):
         decode((piece * LONGEST)[:LONGEST])
-    assert time.process_time() - begin < 1  # what is not linear takes hours
+    assert time.process_time() - begin < 20  # what is not linear takes hours
 
 
 def test_what_systemd_can_not_read_is_replaced() -> None:

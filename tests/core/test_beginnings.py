@@ -50,6 +50,19 @@ REGEXES = (
         r"^+b",
         r"^{0}b",
         r"^^b",
+        r"^(?i)?b",
+        r"^(?s){0,2}b",
+        r"^\Q\E*b",
+    ),
+    # what RE2 says of their matches is not true
+    *(
+        r"^ +\b",
+        r"^a+\B",
+        r"^(?:ab)?:*\b",
+        r"^a\b(?:.|Q)",
+        r"^\b{1,2}b",
+        r"^a?\b1",
+        r"^[\|]\b",
     ),
     *(
         r"^\xffa",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from banagent.core.address import parse_network
+from banagent.core.address import Network, parse_network
 from banagent.core.bans import Bans
 from banagent.core.events import JOURNAL, SECOND, Entry, Offence
 from banagent.core.filter import HOST, Failregex, Filter, Trust
-from banagent.core.jail import Jail, Rule
+from banagent.core.jail import DOUBTED, Jail, Rule
 from banagent.core.links import Links
 from banagent.core.never import Never
 from banagent.core.recognise import Recogniser, View
@@ -84,10 +84,25 @@ def entry(unit: str | None, uid: int | None, *, source: str = JOURNAL, identifie
         ((0,), entry(None, None, source="/var/log/x.log"), True),
         ((0, 33), entry(None, None, source="/var/log/x.log"), False),
         ((0,), entry(None, None, source="/var/log/syslog", identifier="x"), False),
+        ((0,), entry(None, None, source="/var/log/syslog", identifier=""), False),
     ],
 )
 def test_whose_word_it_is(uids: tuple[int, ...], written: Entry, *, is_vouched: bool) -> None:
     assert Trust(replace(FILTER, uids=uids)).vouches(written) is is_vouched
+
+
+def test_a_line_of_syslog_without_a_tag_counts() -> None:
+    assert Trust(FILTER)(entry(None, None, source="/var/log/syslog", identifier=""))
+
+
+@pytest.mark.parametrize(("unit", "counts"), [("apache2.service", False), ("nginx.service", True)])
+def test_a_login_counts_only_where_no_user_can_have_made_it_up(unit: str, *, counts: bool) -> None:
+    login = Failregex(name="login", regex=f"^{HOST} is (?P<user>.+)$")
+    item = replace(FILTER, units=("*.service",), uids=(33,), successes=(login,))
+    recogniser = Recogniser({"x": View(item, "normal")})
+    line = entry(unit, 33)._replace(message=b"192.0.2.1 is alice")
+    found = recogniser.offences(line, recogniser.sift(line.message))
+    assert [offence.success for _, offence in found] == [True] * counts
 
 
 def bans(*credible: bool) -> list[Ban]:
@@ -111,6 +126,30 @@ def test_one_failure_that_may_be_made_up_is_too_much() -> None:
 def test_a_failure_that_may_be_made_up_is_forgotten() -> None:
     found = bans(False, *[True] * 70)
     assert (found[0].credible, found[-1].credible) == (False, True)
+
+
+def test_what_comes_late_hides_no_failure_that_may_be_made_up() -> None:
+    jail = Jail("x", Rule(3600, 3, 60, credible=True), Never(), Bans())
+    found = [
+        ban
+        for minute, credible in ((60, False), (5, False), (70, True), (80, True))
+        for ban in jail.consider(
+            Offence(minute * 60 * SECOND, f"p{minute}", parse_network("192.0.2.1"), None, "x", "y", credible=credible)
+        )
+    ]
+    assert [ban.credible for ban in found] == [False]
+
+
+def test_a_flood_hides_no_failures_that_may_be_made_up() -> None:
+    jail = Jail("x", Rule(3600, 3, 60, credible=True), Never(), Bans())
+    failure = Offence(SECOND, "p", parse_network("192.0.2.1"), None, "x", "y", credible=False)
+    jail.consider(failure)
+    jail.consider(failure)
+    for number in range(DOUBTED + 1):
+        address = Network((0x0A000000 + number).to_bytes(4, "big"), 32)
+        jail.consider(failure._replace(address=address, time=2 * SECOND + number))
+    (ban,) = jail.consider(failure._replace(time=3 * SECOND, credible=True))
+    assert not ban.credible
 
 
 def test_each_pattern_by_itself() -> None:

@@ -179,7 +179,7 @@ def test_a_hostile_line_costs_no_more_than_its_length(name: str) -> None:
             fields.captures(parse(line))
         return (perf_counter() - start) / 10
 
-    assert min(once() for _ in range(5)) < 0.01
+    assert min(once() for _ in range(5)) < 0.1
 
 
 VALUES: st.SearchStrategy[Any] = st.recursive(

@@ -391,6 +391,8 @@ def test_sets_of_another_kind_are_not_read(nft_namespace: Namespace, open_firewa
         "table inet banagent { set x.ipv4.24 { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 }; }; }"
     )
     nft_namespace.nft("table inet banagent { set y { type ipv4_addr; flags timeout; elements = { 10.0.0.1 }; }; }")
+    nft_namespace.nft("table inet banagent { set y.ipv4.24 { type inet_service; flags timeout; elements = { 22 }; }; }")
+    nft_namespace.nft("add element inet banagent sshd.ipv4.32 { * }")
     assert firewall.read(clock()) == [ban("sshd", "192.0.2.1")]
 
 

@@ -62,8 +62,12 @@ LINES: list[tuple[str, bytes, Parsed]] = [
     ("syslog", b"<34>1 2026-11-22T03:00:00Z h su 7 - - m  ", Parsed(b"m", T, "su", 7)),
     ("syslog", b"Nov 22 03:00:00 h sshd[9]:", Parsed(b"", SYSLOG, "sshd", 9)),
     ("syslog", b"<38>Nov 22 03:00:00 h sshd[943]: m", Parsed(b"m", SYSLOG, "sshd", 943)),
-    ("syslog", b"Nov 22 03:00:00 h no tag: sshd[1]: m", Parsed(b"no tag: sshd[1]: m", SYSLOG)),
-    ("syslog", b"Nov 22 03:00:00 h last message repeated 3 times", Parsed(b"last message repeated 3 times", SYSLOG)),
+    ("syslog", b"Nov 22 03:00:00 h no tag: sshd[1]: m", Parsed(b"no tag: sshd[1]: m", SYSLOG, "")),
+    (
+        "syslog",
+        b"Nov 22 03:00:00 h last message repeated 3 times",
+        Parsed(b"last message repeated 3 times", SYSLOG, ""),
+    ),
     # rsyslog's own, since Debian 12
     ("syslog", b"2026-11-22T03:00:00.123456+00:00 h sshd[1]: m", Parsed(b"m", T + 123_456, "sshd", 1)),
     ("syslog", b"2026-11-22T04:00:00.5+01:00 h sshd[1]: m", Parsed(b"m", T + 500_000, "sshd", 1)),
@@ -71,8 +75,8 @@ LINES: list[tuple[str, bytes, Parsed]] = [
     # RFC 5424, with its examples' oddities
     ("syslog", b"<34>1 2026-11-22T03:00:00.003Z h su 7 ID47 - \xef\xbb\xbfm", Parsed(b"m", T + 3000, "su", 7)),
     ("syslog", b'<165>1 2026-11-22T03:00:00Z h app - ID [a@1 x="\\]: \\"\\]"][b] m', Parsed(b"m", T, "app")),
-    ("syslog", b"<34>1 - - - - - -", Parsed(b"", None)),
-    ("syslog", b"<34>1 2026-11-22T03:00:00Z - - - - - m: n", Parsed(b"m: n", T)),
+    ("syslog", b"<34>1 - - - - - -", Parsed(b"", None, "")),
+    ("syslog", b"<34>1 2026-11-22T03:00:00Z - - - - - m: n", Parsed(b"m: n", T, "")),
     # each service's own
     ("nginx-error", b"2026/11/22 03:00:00 [error] 1#2: *3 m", Parsed(b"[error] 1#2: *3 m", LOCAL)),
     ("apache-error", b"[Sun Nov 22 03:00:00 2026] [error] m", Parsed(b"[error] m", LOCAL)),
@@ -281,7 +285,7 @@ def test_an_enemys_line_takes_no_time(name: str, line: bytes) -> None:
     for _ in range(10):
         form.cut(line)
         form.parse(line)
-    assert time.process_time() - before < 0.2, "10 ms for each of 20"
+    assert time.process_time() - before < 10  # of 20 times; what is not linear takes minutes
 
 
 # times

@@ -308,31 +308,37 @@ def test_follows_over_rotation_and_a_restart_of_journald(journald: Journald) -> 
     journal.close()
 
 
-def test_what_others_write_is_looked_at_once_a_second(journald: Journald, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("unit", "look"), [("other.service", "_has_more"), ("ssh.service", "read")])
+def test_what_is_of_no_use_is_looked_at_once_a_second(
+    journald: Journald, monkeypatch: pytest.MonkeyPatch, unit: str, look: str
+) -> None:
     """And what is to be read is found all the same."""
     looks: list[float] = []
-    has_more = Journal._has_more  # pyright: ignore[reportPrivateUsage] - what a notice costs
+    looking = getattr(Journal, look)
 
-    def look(journal: Journal) -> bool:
+    def counting(journal: Journal, *arguments: Any) -> object:
         looks.append(time.monotonic())
-        return has_more(journal)
+        return looking(journal, *arguments)
 
-    monkeypatch.setattr(Journal, "_has_more", look)
-    with journald.writer(service("other.service"), comm="other") as other:
+    def write() -> None:
+        looks.clear()
+        until = time.monotonic() + 3 * DEAF
+        while time.monotonic() < until:
+            other.send("something else", identifier="other")
+            time.sleep(0.05)
+        journald.write("F0")
 
-        def act(came: int) -> None:
-            if came:  # from here on it polls, for ALERT seconds
-                return
-            until = time.monotonic() + 3 * DEAF
-            while time.monotonic() < until:
-                other.send("something else", identifier="other")
-                time.sleep(0.05)
-            journald.write("F0")
+    async def both() -> list[bytes]:
+        reading = asyncio.create_task(collect(journal, 1, lambda _: None))
+        await asyncio.to_thread(write)
+        return await reading
 
+    monkeypatch.setattr(Journal, look, counting)
+    with journald.writer(service(unit), comm="other") as other:
         journal = opened(journald.path)
-        assert asyncio.run(collect(journal, 1, act)) == [b"F0"]
+        assert asyncio.run(both()) == [b"F0"]
         journal.close()
-    assert 2 <= len(looks) <= 6  # journald gives notice four times a second
+    assert 2 <= len(looks) <= 8  # journald gives notice four times a second
 
 
 @pytest.mark.parametrize("before", [0, 1, SLICE])

@@ -401,7 +401,7 @@ def test_an_entry_says_where_it_is_from(tmp_path: Path) -> None:
     one, two, three = entries(path, "syslog")
     assert (one.time, one.message, one.identifier, one.pid) == (START, b"one", "sshd", 7)
     assert (one.uid, one.unit, one.source, one.continuation) == (None, None, str(path), False)
-    assert (two.time, two.message, two.identifier, two.pid) == (START + SECOND, b"no tag: two", None, None)
+    assert (two.time, two.message, two.identifier, two.pid) == (START + SECOND, b"no tag: two", "", None)
     assert (three.time, three.message, three.identifier) == (START + HOUR, b"three", "x")
     assert one.position.startswith(f"{path}@")
     assert len({one.position, two.position, three.position}) == 3

@@ -18,6 +18,8 @@ from banagent.verbs.drift import Drift, looks_failed, shape_of
         ("from 192.0.2.0/24: x", "from <address>: x"),
         ("rhost=2001:db8::5", "rhost=<address>"),
         ("[2001:db8::5]:22 ::ffff:192.0.2.1", "[<address>]:<number> <address>"),
+        ("2001:db8:1:2:3:4:5:6 ::1 fe80::1:2", "<address> <address> <address>"),
+        ("at 03:00:59", "at <number>:<number>:<number>"),
         ("version 1.2.3 at 03:00", "version <number>.<number>.<number> at <number>:<number>"),
         ("at mail.evil.example now", "at <host> now"),
         # names
@@ -101,4 +103,4 @@ def test_hostile_lines_take_no_time() -> None:
         b"for=",
     ):
         drift.add(b"failed " + piece * (1_000_000 // len(piece)), "")
-    assert time.process_time() - before < 1
+    assert time.process_time() - before < 20  # what is not linear takes hours

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 KEYS = ["line", "outcome", "pattern", "address", "user", "time"]
 FAILED = "Failed password for root from 192.0.2.1 port 22 ssh2"
+UNREAD = "which is not read; use --output=json, or short-iso"
+NO_FORMAT = "Its beginning is in none of the formats of filter gated (syslog); it was tried as a bare message."
 GATED = r"""
 description = "gated: refused logins"
 units       = ["gated.service"]
@@ -301,7 +303,88 @@ def test_a_damaged_log(prompt: Prompt, tmp_path: Path) -> None:
         assert said.err.startswith("banagent: can't read ")
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (gzip.compress(b"x", mtime=0), "is compressed and its name does not end with .gz; unpack it with zcat"),
+        (b"\x28\xb5\x2f\xfd\0\0", "is compressed, which is not read; unpack it with zstdcat"),
+        (b"LPKSHHRH\0\0", "is a journal file; give its directory with --journal"),
+        (bytes(range(256)) * 4, "is no text"),
+        (b"\x07" + b"\0" * 200 + b"tty1" + b"\0" * 200, "is no text"),  # as btmp
+    ],
+)
+def test_no_text(prompt: Prompt, tmp_path: Path, content: bytes, complaint: str) -> None:
+    path = tmp_path / "fake.log"
+    path.write_bytes(content)
+    for verb in (("test", "--filter", "sshd"), ("replay",)):
+        said = prompt(*verb, str(path))
+        assert (said.status, said.out) == (2, "")
+        assert said.err.startswith(f'banagent: "{path}" {complaint}')
+        assert len(said.err.splitlines()) == 1
+
+
+def test_a_log_that_was_emptied_while_it_was_written(prompt: Prompt, tmp_path: Path) -> None:
+    path = log(tmp_path, b"\0" * 300, FAILED)
+    assert [one[0] for one in told(prompt("test", "--filter", "sshd", "--json", path))] == ["missed", "matched"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--filter", "sshd", "--filter", "postfix", "--line", "x"), "give one --filter, or none to try all"),
+        (("--filter", "recidive", "--line", "x"), "recidive is a jail that counts bans, and has no filter"),
+        (("--filter", "./no-such.toml", "--line", "x"), 'can\'t read "./no-such.toml": No such file or directory'),
+        (("--journal", "/no-such"), '--journal "/no-such": does not exist'),
+        (("--journal", __file__), "is no directory; a log is given without --journal"),
+        (("--failregex", "^a (?P<user>b <HOST>", "--line", "x"), 'missing ): "^a (?P<user>b <HOST>"'),
+    ],
+)
+def test_what_is_refused_in_one_line(prompt: Prompt, words: tuple[str, ...], complaint: str) -> None:
+    said = prompt("test", *words)
+    assert (said.status, said.out) == (2, "")
+    assert complaint in said.err
+    assert len(said.err.splitlines()) == 1
+
+
 # --- text ---
+
+
+@pytest.mark.parametrize(
+    ("line", "remark"),
+    [
+        (
+            "2026-11-22 03:00:00,123 login of bob from 192.0.2.1 refused",
+            f', line 2: {NO_FORMAT} In the format iso pattern password knows it: write formats = ["iso"].',
+        ),
+        (
+            "2026-11-22 03:00:00,123 welcome",
+            f', line 2: {NO_FORMAT} It is in the format iso: write formats = ["iso"].',
+        ),
+        (
+            "Nov 22 03:00:00.123456 host gated[7]: x",
+            ": this is journalctl --output=short-precise, which is not read; use --output=json, or short-iso",
+        ),
+        (
+            "__CURSOR=s=1",
+            ": this is journalctl --output=export, which is not read; use --output=json, or short-iso",
+        ),
+    ],
+)
+def test_beginnings_that_are_not_read_are_told_once_for_each_log(
+    prompt: Prompt, tmp_path: Path, gated: str, line: str, remark: str
+) -> None:
+    good = log(tmp_path, "Nov 22 03:00:00 host gated[7]: welcome", name="good")
+    bad = [log(tmp_path, "", *[line] * 3, name=name) for name in ("1", "2")]
+    said = prompt("test", "--filter", gated, good, *bad)
+    lines = said.out.splitlines()
+    shown = [one for one in lines if one.startswith('"')]
+    expected = [f'"{bad[0]}"{remark}', f'"{bad[1]}"{remark}']
+    if "line 2" in remark:
+        expected = [
+            f'"{bad[0]}"{remark.replace("line 2", "line 3")}',
+            f'"{bad[1]}"{remark.replace("line 2", "line 7")}',
+        ]
+    assert shown == expected
 
 
 def test_summary(prompt: Prompt, tmp_path: Path, gated: str) -> None:
@@ -362,8 +445,17 @@ def test_the_best_filter_is_named(prompt: Prompt, tmp_path: Path) -> None:
     assert shown[3].split() == ["sshd", "3", "0"]
     assert shown[4].split() == ["ssh-root", "1", "0"]
     assert "The best is sshd:" in shown
-    # both match it; the other asks for the name as well
-    assert prompt("test", "--line", FAILED).out.startswith("matched: pattern failed of filter ssh-root, mode normal\n")
+
+
+def test_the_filter_of_an_enabled_jail_is_named_first(prompt: Prompt, tmp_path: Path) -> None:
+    """Both match it; where neither is in use, it is the one that asks for the name as well."""
+    first, *_, last = prompt("test", "--line", FAILED).out.splitlines()
+    assert (first, last) == ("matched: pattern failed of filter sshd, mode normal", "also matched by: ssh-root")
+    path = tmp_path / "banagent.toml"
+    for used, named in (("ssh-root", "ssh-root"), ("postfix", "ssh-root"), ("?", "ssh-root")):
+        path.write_text(f"[jails.sshd]\nenabled = false\n[jails.{used}]\nenabled = true\n")
+        said = prompt("test", "--config", str(path), "--json", "--line", FAILED)
+        assert [one["filter"] for one in objects(said)] == [named]
 
 
 def test_a_broken_filter_is_passed_over(prompt: Prompt, tmp_path: Path) -> None:
@@ -436,8 +528,70 @@ def test_what_a_filter_extends_is_looked_for_in_its_folder(prompt: Prompt, tmp_p
                 "  where it wants:  $",
             ],
         ),
-        ("from 192.0.2.1 left", ["missed, mode normal", "Filter gated matches it in mode aggressive and ddos."]),
-        ("quite another thing", ["missed, mode normal", "No pattern begins like this line."]),
+        ("from 192.0.2.1 left", ["missed, mode normal", "Filter gated matches it in modes aggressive and ddos."]),
+        (
+            "quite another thing",
+            [
+                "missed, mode normal",
+                NO_FORMAT,
+                "No pattern begins like this line.",
+            ],
+        ),
+        (
+            "2026-11-22T03:00:00Z host gated: quite another thing",
+            ["missed, mode normal", "No pattern begins like this line."],
+        ),
+        (
+            "2026-11-22 03:00:00,123 login of bob from 192.0.2.1 refused",
+            [
+                "missed, mode normal",
+                NO_FORMAT,
+                'In the format iso pattern password knows it: write formats = ["iso"].',
+            ],
+        ),
+        (
+            "2026-11-22 03:00:00 host gated[7]: login of bob from 192.0.2.1 refused",
+            [
+                "missed, mode normal",
+                NO_FORMAT,
+                'In the format proftpd pattern password knows it: write formats = ["proftpd"].',
+            ],
+        ),
+        (
+            "2026-11-22 03:00:00,123 login of bob frm 192.0.2.1 refused",
+            [
+                "missed, mode normal",
+                NO_FORMAT,
+                'It is in the format iso: write formats = ["iso"].',
+                "The nearest is pattern password of filter gated, mode normal.",
+                "  goes along with: login of bob fr",
+                "  stops before:    m 192.0.2.1 refused",
+                "  where it wants:  om <HOST> refused$",
+            ],
+        ),
+        (
+            "2026-11-22 03:00:00,123 quite another thing",
+            [
+                "missed, mode normal",
+                NO_FORMAT,
+                'It is in the format iso: write formats = ["iso"].',
+                "No pattern begins like the rest of it.",
+            ],
+        ),
+        (
+            "Nov 22 03:00:00.123456 host gated[7]: login of bob from 192.0.2.1 refused",
+            [
+                "missed, mode normal",
+                "This is journalctl --output=short-precise, which is not read; use --output=json, or short-iso.",
+            ],
+        ),
+        (
+            "Sun 2026-11-22 03:00:00 UTC host gated[7]: login of bob from 192.0.2.1 refused",
+            [
+                "missed, mode normal",
+                f"This is journalctl --output=short-full or with-unit, {UNREAD}.",
+            ],
+        ),
         (
             "2026-11-22T03:00:00Z host evil: login of bob from 192.0.2.1 refused",
             [
@@ -460,6 +614,35 @@ def test_explained(prompt: Prompt, gated: str, line: str, explained: list[str]) 
     said = prompt("test", "--filter", gated, "--line", line)
     assert said.out.splitlines() == explained
     assert said.status == (0 if explained[0].startswith("matched") else 1)
+
+
+def test_formats_are_those_of_the_filter(prompt: Prompt) -> None:
+    """What another filter's format is was not tried with this one; it is told of the filter that is in use."""
+    line = f"2026-11-22 03:00:00 host sshd[7]: {FAILED}"
+    assert prompt("test", "--line", line).out.splitlines() == [
+        "missed, mode normal",
+        "Its beginning is in none of the formats of filter sshd (syslog); it was tried as a bare message.",
+        'In the format proftpd pattern failed knows it: write formats = ["proftpd"].',
+    ]
+
+
+@pytest.mark.parametrize("beginning", ["", "Nov 22 03:00:00 host sshd[7]: "])
+def test_a_login(prompt: Prompt, beginning: str) -> None:
+    words = ("test", "--line", f"{beginning}Accepted password for bob from 192.0.2.9 port 22 ssh2")
+    for chosen in ((), ("--filter", "sshd")):
+        said = prompt(*words, *chosen)
+        assert said.out.splitlines() == [
+            "missed, mode normal",
+            "It is a login (pattern login of filter sshd), of which only the journal is believed; no failure.",
+        ]
+        assert told(prompt(*words, *chosen, "--json")) == [("missed", None, None)]
+
+
+def test_the_zone_of_a_time_is_told(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    said = prompt("test", "--filter", "sshd", "--line", f"2026-11-22T03:00:00Z host sshd[7]: {FAILED}")
+    assert "time:    2026-11-22T03:00:00Z (2026-11-22 04:00:00 here)" in said.out.splitlines()
 
 
 def test_an_explanation_is_harmless(prompt: Prompt, gated: str) -> None:
@@ -592,6 +775,40 @@ def test_journal(prompt: Prompt, journald: Journald) -> None:
 
 
 @pytest.mark.kernel
+def test_journal_as_journalctl_prints_it(prompt: Prompt, journald: Journald) -> None:
+    """As JSON it is as it is in the journal: the same is told."""
+    with journald.writer() as writer, journald.writer(session(3, uid=1000), uid=1000) as forger:
+        writer.syslog(FAILED)
+        writer.syslog("Failed password for a\x1bb from 192.0.2.2 port 22 ssh2")
+        writer.syslog("Accepted password for bob from 192.0.2.9 port 22 ssh2")
+        writer.syslog("Failed riddle")
+        forger.syslog(FAILED)
+        journald.sync()
+    command = ["journalctl", "--directory", str(journald.path), "--output=json", "SYSLOG_IDENTIFIER=sshd"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    words = ("test", "--filter", "sshd")
+    found = [list(one.values())[1:] for one in objects(prompt.run(*words, "--json", "-", stdin=printed))]
+    assert [one[0] for one in found] == ["matched", "matched", "ignored", "missed", "missed"]
+    assert found[:4] == [
+        list(one.values())[1:] for one in objects(prompt(*words, "--journal", str(journald.path), "--json"))
+    ]
+    said = prompt.run(*words, stdin=printed).out
+    assert "  1  uid 1000, session-3.scope" in said.splitlines()
+    assert "Who wrote the lines" not in said
+    lines = printed.splitlines()
+    assert prompt(*words, "--line", lines[4]).out.splitlines() == [
+        "missed, mode normal",
+        "It is of uid 1000, session-3.scope, and no filter trusts that.",
+    ]
+    assert prompt(*words, "--line", lines[0]).out.startswith("matched: pattern failed of filter sshd, mode normal\n")
+    given = prompt.run("test", "--failregex", "^Failed .* from <HOST> port", "--json", stdin=printed)
+    assert [one[0] for one in told(given)] == ["matched", "matched", "missed", "missed", "matched"]
+    (drifted,) = objects(prompt.run("test", "--suspicious", "--json", stdin=printed))
+    assert (drifted["shape"], drifted["example"]) == ("Failed riddle", "Failed riddle")
+    assert drifted["units"] == ["ssh.service"]
+
+
+@pytest.mark.kernel
 def test_entries_of_a_unit(prompt: Prompt, journald: Journald) -> None:
     with journald.writer(service("other.service")) as writer, journald.writer(service("third.service")) as third:
         writer.syslog(FAILED)
@@ -654,3 +871,37 @@ def test_drift_in_a_file(prompt: Prompt, tmp_path: Path, gated: str) -> None:
     path = log(tmp_path, *(f"login of u{n} from 192.0.2.{n} was denied" for n in range(9)), "all is well")
     (found,) = objects(prompt("test", "--filter", gated, "--suspicious", "--json", path))
     assert (found["count"], found["units"]) == (9, [])
+
+
+def test_drift_goes_by_all_filters(prompt: Prompt, tmp_path: Path, gated: str) -> None:
+    """Whether their jails are enabled or not, and in any mode; those of an own folder too."""
+    path = log(
+        tmp_path,
+        "Nov 22 03:00:00 mx postfix/smtpd[5]: warning: unknown[192.0.2.3]: SASL LOGIN authentication failed: VXNl",
+        "Nov 22 03:00:00 host sshd[7]: Disconnected from authenticating user root 192.0.2.1 port 4000 [preauth]",
+        "Nov 22 03:00:00 host gated[7]: login of bob from 192.0.2.1 refused",
+        "Nov 22 03:00:00 host gated[7]: bob was refused",
+    )
+    assert [one["count"] for one in objects(prompt("test", "--suspicious", "--json", path))] == [1, 1]
+    own = ("--filters", str(tmp_path))
+    (found,) = objects(prompt("test", *own, "--suspicious", "--json", path))
+    assert found["shape"] == "bob was refused"
+    assert len(objects(prompt("test", "--filter", gated, "--suspicious", "--json", path))) == 3
+
+
+def test_shapes_are_of_the_message(prompt: Prompt, tmp_path: Path) -> None:
+    path = log(
+        tmp_path,
+        "Nov 22 03:00:00 web1 sshd[7]: Failed riddle from 192.0.2.1",
+        "Oct 21 04:00:00 web2 sshd[8]: Failed riddle from 192.0.2.2",
+        "2026-11-22T03:00:00.123456+01:00 web1 sshd-session[7]: Failed riddle from 2001:db8::5",
+        "2026-11-22 03:00:00 web1 sshd[7]: Failed riddle from 192.0.2.4",
+        "2026-11-22 03:00:00,123 Failed riddle from 192.0.2.5",
+        "[2026-11-22 03:00:00] Failed riddle from 192.0.2.5",
+        "Failed riddle from 192.0.2.6",
+        "Nov 22 03:00:00 web1 sshd[7]: Accepted password for failed from 192.0.2.9 port 22 ssh2",
+    )
+    (found,) = objects(prompt("test", "--suspicious", "--json", path))
+    assert (found["shape"], found["count"]) == ("Failed riddle from <address>", 7)
+    assert found["units"] == ["sshd", "sshd-session"]
+    assert found["example"] == "Nov 22 03:00:00 web1 sshd[7]: Failed riddle from 192.0.2.1"

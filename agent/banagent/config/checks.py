@@ -12,10 +12,12 @@ import re
 import socket
 from typing import TYPE_CHECKING, Final
 
+from banagent.config import porting
 from banagent.config.table import suggest
 from banagent.config.toml import is_list, notation
 from banagent.core import duration
 from banagent.core.address import Network, parse_address, parse_network
+from banagent.core.filter import MODES
 from banagent.core.formula import Formula
 from banagent.core.growth import MOST
 
@@ -74,6 +76,22 @@ def name(value: object) -> str:
     if value == MANUAL:
         raise ValueError(f"can't be {MANUAL}: that is the jail of bans by hand")
     return value
+
+
+def filter_name(value: object) -> str:
+    """Give the name of a jail's filter."""
+    if isinstance(value, str) and (remedy := porting.filter_with_options(value)):
+        raise ValueError(f"takes a name alone: {remedy}")
+    return name(value)
+
+
+def mode(value: object) -> str:
+    """Give the mode of a jail."""
+    try:
+        return choice(*MODES)(value)
+    except ValueError as error:
+        hint = '; fail2ban\'s "more" of postfix is "normal"' if value == "more" else ""
+        raise ValueError(f"{error}{hint}") from None
 
 
 def number(low: int, high: int) -> Callable[[object], int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from banagent.config import accounts, checks, growth, keys
+from banagent.config import accounts, checks, growth, keys, porting
 from banagent.config.table import Values, suggest
 from banagent.config.toml import Origin, dotted, is_table
 from banagent.core.breaker import Limits
@@ -194,7 +194,7 @@ def _of_filter(parts: Sequence[Document]) -> Values:
     """Give the origins of what holds for a jail as its filter says it."""
     origins = _NOTHING
     for document in reversed(parts):
-        names = [key.name for key in keys.JAILS.keys if key.name in document.data]
+        names = [key.name for key in keys.JAILS.keys if key.since == "now" and key.name in document.data]
         origins = Values({name: document.origin((name,)) for name in names}).over(origins)
     return origins
 
@@ -217,7 +217,8 @@ def _without_filter(
     """Say that there is no such filter, where the file that has the last word names it."""
     tables = [(layer.document, _written(layer)[name]) for layer in layers if name in _written(layer)]
     naming = [(document, table["filter"]) for document, table in tables if "filter" in table]
-    hint = suggest(filter_name, filters)
+    ported = porting.JAILS.get(filter_name)
+    hint = f"; write {ported}" if ported else suggest(filter_name, filters)
     if not naming:
         remedy = f"; give the jail a filter, or write filters/{filter_name}.toml"
         yield tables[-1][0].mistake(("jails", name), f"no filter has this name{hint or remedy}")

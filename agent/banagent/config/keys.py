@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from banagent.config import checks, filters
+from banagent.config import checks, filters, porting
 from banagent.config.table import Key, Values
 from banagent.core import growth
 from banagent.core.duration import DAY, HOUR, WEEK, YEAR
@@ -28,7 +28,7 @@ ENABLED: Final = Key(
 FILTER: Final = Key(
     name="filter",
     default="",
-    check=checks.name,
+    check=checks.filter_name,
     type="a filter's name",
     help="the filter that recognises the failures; the one with the jail's name unless given",
 )
@@ -157,7 +157,7 @@ IGNOREIP: Final[Key[tuple[Network | str, ...]]] = Key(
 MODE: Final = Key(
     name="mode",
     default="normal",
-    check=checks.choice(*MODES),
+    check=checks.mode,
     choices=tuple(MODES),
     type=f"one of {', '.join(MODES)}",
     help="which of the filter's patterns are used",
@@ -259,14 +259,7 @@ _COMMON: Final[Keys] = (
     BREAKER,
     filters.SOURCE,
     Key(name="scope", default=None, since="later", help="whether forwarded traffic is blocked, too"),
-    Key(name="port", default=None, since="never", help="write ports"),
-    Key(name="action", default=None, since="never", help="bans go into nftables; remove it"),
-    Key(name="banaction", default=None, since="never", help="bans go into nftables; remove it"),
-    Key(name="backend", default=None, since="never", help="write source"),
-    Key(name="usedns", default=None, since="never", help="names are never looked up; remove it"),
-    Key(
-        name="journalmatch", default=None, since="never", help="a filter's units, uids and identifiers say what is read"
-    ),
+    *(Key(name=name, default=None, since="never", help=remedy) for name, remedy in porting.KEYS.items()),
 )
 DEFAULTS: Final = Key(
     name="defaults",

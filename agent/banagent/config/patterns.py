@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from re2 import _re2
 
-from banagent.config import probe
+from banagent.config import porting, probe
 from banagent.config import regex as regexes
 from banagent.config.toml import is_list, is_table, notation, printable
-from banagent.core.filter import PIECE, expand, options
+from banagent.core.beginnings import ANCHOR
+from banagent.core.filter import HOST, PIECE, expand, options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from banagent.config.table import Problem
 
@@ -155,11 +156,16 @@ def whole(regex: str, pieces: Mapping[str, str], *, line: bool = True) -> Whole:
         raise ValueError(
             f"is longer than {MAX_LENGTH} characters with its pieces in place, or they contain one another"
         )
-    text = expand(regex, pieces)
+    try:
+        text = expand(regex, pieces)
+    except ValueError:
+        _refuse_tags(_parts(regex, pieces), pieces)
+        raise
+    _refuse_tags([text], pieces)
     if line and not text.startswith("^"):
         raise ValueError("must begin with ^ (flags come behind it): else an enemy can place a failure in his own text")
     pattern = _compile(text, regex)
-    if line and (_may_have_alternatives(text) or text[1:2] in {"*", "?", "+", "{"}):
+    if line and (_may_have_alternatives(text) or not ANCHOR.match(text)):
         text = f"^(?:{text[1:]})"  # ^a|b and ^?a can match in the middle
         pattern = _compile(text, regex)
     groups = tuple(name.decode() for name, _ in pattern.NamedCapturingGroups())
@@ -176,6 +182,22 @@ def whole(regex: str, pieces: Mapping[str, str], *, line: bool = True) -> Whole:
             f"at most {MAX_STEPS} are allowed: shorten repeats such as {{1,256}}"
         )
     return Whole(text, groups, steps)
+
+
+def _parts(regex: str, pieces: Mapping[str, str]) -> list[str]:
+    """Give a pattern and the pieces in it, and in these, each once."""
+    texts = [regex]
+    for text in texts:  # which grows
+        inner = (pieces[name] for name in PIECE.findall(text) if name in pieces)
+        texts += dict.fromkeys(part for part in inner if part not in texts)
+    return texts
+
+
+def _refuse_tags(texts: Iterable[str], pieces: Mapping[str, str]) -> None:
+    """Refuse what fail2ban would put something in place of; here it is text, which matches nothing."""
+    for text in texts:
+        if said := porting.tag(text, pieces):
+            raise ValueError(said)
 
 
 def _may_have_alternatives(text: str) -> bool:
@@ -200,7 +222,8 @@ def _compile(text: str, regex: str) -> _re2.RE2:
         raise ValueError(f"refers back to a group, which {_WHY}")
     place = f" at character {regex.index(part) + 1}" if part != regex and regex.count(part) == 1 else ""
     hint = next((f"; {hint}" for known, hint in _HINTS.items() if part.endswith(known)), "")
-    raise ValueError(f"RE2 refuses it{place}: {what}: {notation(part)}{hint}" if part else f"RE2 refuses it: {what}")
+    typed = notation(part.replace(HOST, "<HOST>"))
+    raise ValueError(f"RE2 refuses it{place}: {what}: {typed}{hint}" if part else f"RE2 refuses it: {what}")
 
 
 def _looks_around(regex: str, part: str) -> str:

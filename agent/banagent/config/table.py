@@ -114,7 +114,7 @@ def read_table(table: Mapping[str, object], keys: Keys, path: KeyPath, problems:
     for name, value in table.items():
         key, at = known.get(name), (*path, name)
         if key is None:
-            problems.append((at, _unknown(name, known.values())))
+            problems.append((at, _unknown(name, value, known.values())))
         elif key.since != "now":
             later = key.since == "later"
             problems.append((at, "not yet: comes with a later version; remove it" if later else f"no key: {key.help}"))
@@ -186,6 +186,10 @@ def _instead(value: object) -> str:
     return ", not a table" if is_table(value) else ""
 
 
-def _unknown(name: str, keys: Iterable[Key[object]]) -> str:
-    names = [key.name for key in keys if key.since != "never"]
-    return "unknown key" + (suggest(name, names) or f"; there are {', '.join(names)}")
+def _unknown(name: str, value: object, keys: Iterable[Key[object]]) -> str:
+    known = [key for key in keys if key.since == "now"]
+    names = [key.name for key in known]
+    place = next((key.name for key in known if key.names and key.keys), None)
+    bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+    written = f"; write [{place}.{name[:64]}]" if place and bare and is_table(value) else ""
+    return "unknown key" + (suggest(name, names) or written or f"; there are {', '.join(names)}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard, cast
 
 import tomli
 
+from banagent.config import porting
 from banagent.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
@@ -210,7 +211,9 @@ def _parse(file: str, text: str) -> dict[str, object]:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         reason = printable(error.msg[:200])
-        raise _unreadable(file, f"is not TOML: {reason} (column {error.colno})", error.lineno) from None
+        remedy = porting.toml_remedy(text, error.lineno, error.msg)
+        hint = f"; {printable(remedy)}" if remedy else ""
+        raise _unreadable(file, f"is not TOML: {reason} (column {error.colno}){hint}", error.lineno) from None
     except RecursionError:
         raise _unreadable(file, "is nested too deep") from None
     except ValueError:  # of int(): Python reads no more

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MOST: Final = 8192  # beginnings; where there are more, most lines have one of them
+# "^(?i)?a" has none: RE2 repeats what stands before flags
+ANCHOR: Final = re.compile(r"\^(?!(?:\(\?[A-Za-z-]*\)|\\Q\\E)*[*+?{])")
 _LENGTH: Final = 10  # bytes of a match that are looked at
 _OPTIONAL: Final = re.compile(r"\^\(\?:([^\\()\[\]]*)\)\?(?![?+*{])(.*)", re.DOTALL)  # "^(?:error: )?Received"
+_PART: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|[()|]", re.DOTALL)  # escapes, classes, ()|
 
 
 def beginnings(regexes: Iterable[str]) -> frozenset[bytes] | None:
@@ -38,9 +41,10 @@ def _ranges(regex: str) -> Iterator[tuple[int, int]]:
         yield from _ranges(f"^(?:{optional[1]})")
         yield from _ranges(f"^{optional[2]}")
         return
-    # what is known is about matches at the beginning
-    known, low, high = _re2.RE2(regex.encode(), options()).PossibleMatchRange(_LENGTH)
-    if not (known and low and _is_anchored(regex)):
+    # what is known is about matches at the beginning; RE2 errs where words end: of "^s\b." it says "s0" to "sz"
+    anywhere = _PART.sub(lambda part: "(?:)" if part[0] in {r"\b", r"\B"} else part[0], regex)
+    known, low, high = _re2.RE2(anywhere.encode(), options()).PossibleMatchRange(_LENGTH)
+    if not (known and low and high and _is_anchored(regex)):
         yield 0, 0xFFFF
         return
     # unless all matches share them, there can be one of a single byte, and any behind it
@@ -50,10 +54,10 @@ def _ranges(regex: str) -> Iterator[tuple[int, int]]:
 
 def _is_anchored(regex: str) -> bool:
     """Whether each match begins where the line does; a pattern of which that is not seen at once is none."""
-    if not re.match(r"\^(?![*+?{])", regex) or r"\Q" in regex:
+    if not ANCHOR.match(regex) or r"\Q" in regex:
         return False
     depth = 0
-    for part in re.findall(r"\\.|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|[()|]", regex, re.DOTALL):
+    for part in _PART.findall(regex):
         depth += (part == "(") - (part == ")")
         if part == "|" and depth == 0:
             return False

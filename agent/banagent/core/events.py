@@ -42,7 +42,7 @@ class Entry(NamedTuple):
     position: str  # where it stands in its source: the journal's cursor, or a file's inode and offset
     uid: int | None
     unit: str | None
-    identifier: str | None  # None too where there is a unit: then nobody asks for it
+    identifier: str | None  # None too where there is a unit: then nobody asks for it; "": a line of syslog has no tag
     pid: int | None
     continuation: bool = False  # a piece of a longer line: an enemy may have chosen where it begins
     source: str = JOURNAL  # or the path of the log file

@@ -162,7 +162,7 @@ class Trust:
         if entry.continuation:
             return False
         if entry.source != JOURNAL:
-            return entry.identifier is None or self.goes_by(entry.identifier)
+            return not entry.identifier or self.goes_by(entry.identifier)
         key: tuple[str | int | None, ...] = (entry.unit, entry.uid, entry.identifier if entry.unit is None else None)
         if self._asked:
             key += tuple(map(entry.more.get, self._asked))
@@ -180,7 +180,7 @@ class Trust:
         the user under which the programs of its customers run.
         """
         if entry.source != JOURNAL:
-            return entry.identifier is None and self._of_root  # anybody can write to syslog's files
+            return entry.identifier is None and self._of_root  # anybody can write to syslog's files, also without a tag
         if entry.uid is None or entry.uid == 0:
             return True
         return entry.unit is not None and not _shared(entry.unit)

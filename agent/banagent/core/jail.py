@@ -13,7 +13,6 @@ from banagent.core.events import SECOND, Ban, Offence
 from banagent.core.growth import weight
 from banagent.core.guard import Guard, Guarding, Logins, Spared, named
 from banagent.core.links import Links
-from banagent.core.memory import Series
 from banagent.core.networks import PATTERN, Alone, Networks, Targets, around
 from banagent.core.record import Nothing, Record
 from banagent.core.session import Sessions
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     Rows = Iterable[tuple[bytes, bytes]]
     Notice = Alone | Attack | Spared | Trip  # what is to be told beside the bans
 
-DOUBTED: Final = 100_000  # addresses that are remembered for an entry that somebody else may have written
+DOUBTED: Final = 100_000  # addresses that are remembered for entries that somebody else may have written
 
 
 class Rule(NamedTuple):
@@ -69,7 +68,7 @@ class Jail:
         self.networks = Networks(rule.findtime, rule.networks)
         self.targets = Targets(rule.findtime)
         self.breaker = Breaker(rule.breaker)
-        self.doubts = Series(DOUBTED, rule.findtime * SECOND)
+        self.doubts = Window(rule.findtime, rule.maxretry, DOUBTED)
         self.memory: Mapping[str, Remembered] = {
             "guard": self.guard.logins.memory,
             "guarded": self.guard.window,
@@ -115,7 +114,7 @@ class Jail:
         if self._is_banned(subject, offence.time):
             return []
         if self.rule.credible and not offence.credible:
-            self.doubts.put(key_of(subject), offence.time, offence.time)
+            self.doubts.add(key_of(subject), offence.time)
         count = self._attempts(offence, address) * offence.weight
         self.failures += count
         return self._judge(subject, offence, count) if count else []
@@ -296,8 +295,7 @@ class Jail:
 
     def _is_doubted(self, subject: Network, time: int) -> bool:
         """Whether one of the failures of somebody within `findtime` may be made up by a user of this machine."""
-        value = self.doubts.get(key_of(subject))
-        return isinstance(value, int) and abs(time - value) <= self.rule.findtime * SECOND
+        return self.doubts.count(key_of(subject), time) > 0
 
     def weight(self, subject: Network, time: int) -> int:
         """Give how much a failure of somebody counts: more, if this jail knows them."""

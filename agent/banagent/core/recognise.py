@@ -30,7 +30,7 @@ LONGEST_TEXT: Final = 256  # bytes of a user name, or of a session's id, that ar
 MOST: Final = 1_000_000  # failures that a line can claim to stand for
 _END: Final = b"\n[cut by banagent]"  # keeps a pattern's end from matching where the line was cut
 REMEMBERED: Final = 4096  # addresses as they were logged
-REMEMBERED_LINES: Final = 64  # of each pattern
+REMEMBERED_LINES: Final = 1024  # of all patterns
 LONGEST_REMEMBERED: Final = 512  # bytes of a line
 _REPEATED: Final = b"message repeated "  # rsyslog and syslog-ng put N like lines into one
 _UNUSUAL: Final = (_REPEATED, b"{")
@@ -142,10 +142,11 @@ class Recogniser:
 
     def _offence(self, rule: _Rule, entry: Entry, text: bytes, count: int) -> Offence | None:
         """Give what a matching line tells; None if it can't be told, or its sender is not trusted with it."""
-        if rule.success and entry.source != JOURNAL:  # nobody vouches for a file; and a login makes the agent milder
-            return None
         if not rule.trust(entry):
             self._refuse(rule, entry, text)
+            return None
+        # a login makes the agent milder
+        if rule.success and not (entry.source == JOURNAL and rule.trust.vouches(entry)):
             return None
         return _offence(rule, entry, text, count)
 
@@ -187,7 +188,7 @@ def _rule(item: Filter, failregex: Failregex, trust: Trust, jails: tuple[str, ..
         failregex.name,
         trust,
         item.session,
-        _remembering(_json_captures(failregex.json) if failregex.json else _captures(failregex.regex)),
+        _json_captures(failregex.json) if failregex.json else _captures(failregex.regex),
         0 if failregex in (*item.links, *item.successes) else 1,
         failregex.weight,
         failregex.once,
@@ -197,10 +198,9 @@ def _rule(item: Filter, failregex: Failregex, trust: Trust, jails: tuple[str, ..
     )
 
 
-def _remembering(tells: Callable[[bytes], _Told | None]) -> Callable[[bytes], _Told | None]:
-    """Remember the last lines: of all failures within a connection most services say the same."""
-    remembered = lru_cache(REMEMBERED_LINES)(tells)
-    return lambda text: remembered(text) if len(text) <= LONGEST_REMEMBERED else tells(text)
+@lru_cache(REMEMBERED_LINES)  # of all failures within a connection most services say the same
+def _remembered(tells: Callable[[bytes], _Told | None], text: bytes) -> _Told | None:
+    return tells(text)
 
 
 def _captures(regex: str) -> Callable[[bytes], _Told | None]:
@@ -268,7 +268,7 @@ def _is_told(offence: Offence | None) -> bool:
 
 def _offence(rule: _Rule, entry: Entry, text: bytes, count: int) -> Offence | None:
     """Give what a matching line tells; None if it can't be told."""
-    told = rule.tells(text)
+    told = _remembered(rule.tells, text) if len(text) <= LONGEST_REMEMBERED else rule.tells(text)
     if told is None:
         return None
     return Offence(

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
     from banagent.sources.stamps import Found, Local
 
+NO_TAG: Final = ""  # the identifier of a line of syslog that has none
+
 
 class Parsed(NamedTuple):
     """What a line says."""
 
     message: bytes
     stamp: int | Local | None = None  # µs since the epoch, or not complete; None: it has none
-    identifier: str | None = None
+    identifier: str | None = None  # None: lines of this format have none
     pid: int | None = None
     continuation: bool = False  # a piece of a longer line
 
@@ -91,7 +93,7 @@ class Syslog:
             identifier, pid = tag.groups()
             return Parsed(line[tag.end() :], found.stamp, _text(identifier), int(pid) if pid else None)
         if host := self._HOST.match(line, found.end):
-            return Parsed(line[host.end() :], found.stamp)
+            return Parsed(line[host.end() :], found.stamp, NO_TAG)
         return None
 
     @staticmethod
@@ -101,7 +103,7 @@ class Syslog:
         return Parsed(
             line[match.end() :],
             found and found.stamp,
-            None if identifier == b"-" else _text(identifier),
+            NO_TAG if identifier == b"-" else _text(identifier),
             int(pid) if pid.isdigit() and len(pid) <= 10 else None,
         )
 

@@ -148,10 +148,13 @@ class Journal:
                     news_at = loop.time() + NEWS
                     yield batch
                 told = batch.all_read
-                if batch.all_read:
-                    await notices.wait(POLL if loop.time() < alert_until else self._timeout())
-                else:
+                is_alert = loop.time() < alert_until
+                if not batch.all_read:
                     await asyncio.sleep(0)
+                    continue
+                if batch.read and not is_alert:
+                    notices.pause()
+                await notices.wait(POLL if is_alert else self._timeout())
 
     def close(self) -> None:
         """Close the journal's files."""

@@ -38,6 +38,12 @@ class Notices:
             self._reader.process()
         self._wake.clear()
 
+    def pause(self) -> None:
+        """Don't listen for a while: what was read last was of no use either."""
+        if self._deaf is None:
+            self._loop.remove_reader(self._descriptor)
+            self._look_later()
+
     def close(self) -> None:
         """Listen no more."""
         if self._deaf is None:
@@ -54,8 +60,7 @@ class Notices:
         if self._has_more():
             self._wake.set()
         else:
-            self._loop.remove_reader(self._descriptor)
-            self._look_later()
+            self.pause()
 
     def _look_later(self) -> None:
         self._deaf = self._loop.call_later(DEAF, self._look)

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 WORDS: Final = (
     *(
@@ -43,7 +43,7 @@ _UNITS: Final = 10  # of a shape that are named
 
 _ADDRESS4: Final = r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,3})?(?![\w.]*\d)"
 _ADDRESS6: Final = (
-    r"(?<![\w:])(?=[0-9a-f:]{0,39}:[0-9a-f:]{0,39}:)"  # two colons
+    r"(?<![\w:])(?=[0-9a-f:]{0,39}::|(?:[0-9a-f]{1,4}:){6})"  # a time of day has neither
     r"(?:[0-9a-f:]{2,30}:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f:]{2,39})(?:/\d{1,3})?(?![\w:])"
 )
 # what follows these words, or is set to them, is most often a name; but for words of the service's own
@@ -81,16 +81,26 @@ class Shape:
 
 
 class Drift:
-    """The shapes that were seen, and how often."""
+    """The shapes that were seen, and how often.
 
-    def __init__(self) -> None:
+    `split` gives who wrote a line, if that is known, and its MESSAGE.
+    """
+
+    def __init__(self, split: Callable[[bytes], tuple[str, bytes]] = lambda line: ("", line)) -> None:
+        self._split = split
         self._shapes: dict[str, Shape] = {}
         self.others = 0  # lines of further shapes, which are not remembered
 
-    def add(self, line: bytes, unit: str) -> None:
-        """Take note of a line that no pattern knows, if it looks like a failure."""
-        text = line[:_LOOKED_AT].decode("utf-8", "replace")
-        if not looks_failed(text) or not looks_failed(shape := shape_of(text)):  # to look is quicker than to replace
+    def add(self, line: bytes, unit: str | None) -> None:
+        """Take note of a line that no pattern knows, if it looks like a failure; `unit` None: it is to be split."""
+        text = _text(line)
+        if not _has_word(text):  # to look is quicker than to split and to replace
+            return
+        if unit is None:
+            unit, message = self._split(line)
+            text = _text(message)
+            line = message if line.startswith(b"{") else line
+        if not looks_failed(text) or not looks_failed(shape := shape_of(text)):
             return
         known = self._shapes.get(shape)
         if known is None:
@@ -114,8 +124,16 @@ def shape_of(text: str) -> str:
 
 def looks_failed(text: str) -> bool:
     """Whether a line, or one of this shape, looks like a failure."""
+    return _has_word(text) and not _SUCCESS.match(text.lower())
+
+
+def _has_word(text: str) -> bool:
     lower = text.lower()
-    return any(word in lower for word in WORDS) and not _SUCCESS.match(lower)
+    return any(word in lower for word in WORDS)
+
+
+def _text(line: bytes) -> str:
+    return line[:_LOOKED_AT].decode("utf-8", "replace")
 
 
 def _replace(match: re.Match[str]) -> str:

@@ -14,6 +14,7 @@ import sys
 import time
 import zlib
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from banagent.sources.decoder import Stream
@@ -36,6 +37,19 @@ _OPENERS: Final[Mapping[str, Callable[[str, str], object]]] = {
     ".lzma": lzma.open,
     ".bz2": bz2.open,
 }
+_HEAD: Final = 512  # bytes by which it is told what a log is
+_COMPRESSED: Final[Mapping[bytes, tuple[str, str]]] = {  # how such files begin: what reads them, and their names' end
+    b"\x1f\x8b": ("zcat", ".gz"),
+    b"\xfd7zXZ\0": ("xzcat", ".xz"),
+    b"BZh": ("bzcat", ".bz2"),
+    b"\x28\xb5\x2f\xfd": ("zstdcat", ""),
+    b"\x04\x22\x4d\x18": ("lz4cat", ""),
+    b"PK\x03\x04": ("funzip", ""),
+    b"\x1f\x9d": ("zcat", ""),
+}
+_JOURNAL: Final = b"LPKSHHRH"  # how a journal file begins
+_CONTROL: Final = bytes({*range(32)} - {*b"\t\n\r\f\x1b"})
+_RARE: Final = 16  # of so many bytes of a text, one at most is among these
 DAMAGED: Final = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _PATIENCE: Final = 1.0  # seconds until it is said how far it is, and between two times
 
@@ -50,6 +64,13 @@ def check(arguments: Namespace, *lines: object) -> None:
         if sys.stdin is None or sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison] - it can be closed
             raise Stopped(f"give {which}; - is standard input", USAGE)
         arguments.log = [STDIN]
+    if arguments.journal and not Path(arguments.journal).is_dir():
+        what = (
+            "is no directory; a log is given without --journal"
+            if Path(arguments.journal).exists()
+            else "does not exist"
+        )
+        raise Stopped(f"--journal {quoted(arguments.journal)}: {what}", USAGE)
     if arguments.journal is None and arguments.since is not None:
         raise Stopped("--since is for --journal", USAGE)
 
@@ -115,8 +136,15 @@ def slices(name: str) -> Iterator[list[bytes]]:
 
 
 def opened(name: str) -> AbstractContextManager[BufferedIOBase]:
-    """Open a log, to be read once. Raises one of `DAMAGED`."""
-    return nullcontext(_stdin()) if name == STDIN else _open(name)
+    """Open a log, to be read once. Raises one of `DAMAGED`; Stopped if it is no text."""
+    if name == STDIN:
+        return nullcontext(_text(name, _stdin()))
+    found = _open(name)
+    try:
+        return _text(name, found)
+    except BaseException:
+        found.close()
+        raise
 
 
 def unreadable(name: str, error: BaseException) -> Stopped:
@@ -134,6 +162,25 @@ def _stdin() -> BufferedIOBase:
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it can be closed
         return io.BytesIO()
     return cast("BufferedIOBase", sys.stdin.buffer)
+
+
+def _text(name: str, stream: BufferedIOBase) -> BufferedIOBase:
+    """Give a log, if it is a text. Raises Stopped if not, one of `DAMAGED`."""
+    head = cast("io.BufferedReader", stream).peek(_HEAD)[:_HEAD] if hasattr(stream, "peek") else b""
+    for begin, (command, suffix) in _COMPRESSED.items():
+        if head.startswith(begin):
+            why = f" and its name does not end with {suffix}" if suffix and name != STDIN else ", which is not read"
+            raise _no_text(name, f"is compressed{why}; unpack it with {command}, and give - for standard input")
+    if head.startswith(_JOURNAL):
+        raise _no_text(name, "is a journal file; give its directory with --journal")
+    head = head.lstrip(b"\0")  # a log that was emptied while it was written begins with them
+    if (len(head) - len(head.translate(None, _CONTROL))) * _RARE > len(head):
+        raise _no_text(name, "is no text")
+    return stream
+
+
+def _no_text(name: str, why: str) -> Stopped:
+    return Stopped(f"{'standard input' if name == STDIN else quoted(name)} {why}", USAGE)
 
 
 def _open(name: str) -> BufferedIOBase:

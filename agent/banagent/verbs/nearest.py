@@ -50,6 +50,16 @@ def nearest(filters: Iterable[Filter], message: bytes) -> Stop | None:
     return max((stop for stop in stops if stop.found), key=lambda stop: (stop.found, -len(stop.rest)), default=None)
 
 
+def login(filters: Iterable[Filter], message: bytes) -> tuple[str, str] | None:
+    """Give the filter and the pattern by which a message tells of a login; None: it does not."""
+    text = message if len(message) <= _LONGEST else message[:_LONGEST] + _CUT
+    for item in filters:
+        for pattern in item.successes:
+            if any(not stop.rest and stop.field is None for stop in _stops(item.name, pattern, text, message)):
+                return item.name, pattern.name
+    return None
+
+
 def _patterns(item: Filter) -> Iterator[Failregex]:
     return iter((*item.failregexes, *item.links, *item.successes))
 

@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,12 +22,14 @@ from banagent.sources.formats import NAMES
 from banagent.verbs import DONE, REFUSED, USAGE, Stopped
 from banagent.verbs.checking import path
 from banagent.verbs.drift import Drift
-from banagent.verbs.inputs import STDIN, Progress, begin, check, slices, typed
-from banagent.verbs.nearest import nearest
+from banagent.verbs.exported import unread
+from banagent.verbs.inputs import STDIN, Progress, begin, check, slices, typed, unreadable
+from banagent.verbs.nearest import login, nearest
 from banagent.verbs.output import dump, wants_json
 from banagent.verbs.table import Column, table
-from banagent.verbs.text import plural
-from banagent.verbs.trial import IGNORED, MATCHED, MISSED, Trial, specificity, tell
+from banagent.verbs.text import plural, quoted
+from banagent.verbs.times import local
+from banagent.verbs.trial import BARE, IGNORED, MATCHED, MISSED, Preference, Trial, tell
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -37,11 +39,12 @@ if TYPE_CHECKING:
     from banagent.verbs import Said
     from banagent.verbs.nearest import Stop
     from banagent.verbs.terminal import Terminal
-    from banagent.verbs.trial import Pattern, Verdict
+    from banagent.verbs.trial import Misfit, Verdict
 
 GIVEN: Final = "given"  # the name of a filter made of --failregex
 _LISTED: Final = 10  # filters that are listed where none was named
 _NEAR: Final = 4  # characters that a pattern and a line have in common, below which it is not near
+_SAMPLE: Final = 100  # missed lines of a log that are looked at for what they begin with
 _OUTCOMES: Final = (MATCHED, IGNORED, MISSED)
 _STYLES: Final = {MATCHED: "green", IGNORED: "dim", MISSED: "yellow"}
 
@@ -52,6 +55,7 @@ class _Portion(NamedTuple):
     lines: Sequence[bytes]
     found: Mapping[int, list[Verdict]]
     entries: Sequence[Entry] = ()  # of the journal, for each line
+    log: str = ""
 
 
 class _Set(NamedTuple):
@@ -60,21 +64,22 @@ class _Set(NamedTuple):
     filters: list[Filter]
     named: bool  # one was asked for, so no best one is looked for
     given: bool = False  # it is made of the command line, and trusts everybody
+    used: tuple[str, ...] = ()  # filters of enabled jails, which are named before others
 
 
 def test(arguments: Namespace, terminal: Terminal) -> Said:
     """Try filters on logs; nothing that matches is a search that found nothing."""
     _check(arguments)
     chosen = _chosen(arguments)
-    trial = Trial(chosen.filters, arguments.mode or "normal")
+    trial = Trial(chosen.filters, arguments.mode or "normal", believing=chosen.given, used=chosen.used)
     progress = Progress(sys.stderr, "entry" if arguments.journal is not None else "line")
     gc.disable()  # what is made of a line goes by itself; to look for more would take a tenth of the time
     try:
         portions = _followed(_portions(arguments, trial, chosen), progress)
         if arguments.suspicious:
-            return (yield from _suspicious(portions, arguments, terminal))
+            return (yield from _suspicious(portions, trial, arguments, terminal))
         if wants_json(arguments):
-            return (yield from _as_json(portions, trial, arguments, chosen))
+            return (yield from _as_json(portions, trial, arguments, named=chosen.named))
         if arguments.line:
             return (yield from _explained(portions, trial, terminal))
         return (yield from _as_text(portions, trial, arguments, terminal, progress))
@@ -89,6 +94,10 @@ def test(arguments: Namespace, terminal: Terminal) -> Said:
 def _check(arguments: Namespace) -> None:
     """Refuse what can't be meant. Raises Stopped."""
     check(arguments, arguments.line)
+    filters: list[str] = arguments.filter or []
+    if len(filters) > 1:
+        raise Stopped("give one --filter, or none to try all", USAGE)
+    arguments.filter = filters[0] if filters else None
     if arguments.journal is None and arguments.unit is not None:
         raise Stopped("--unit is for --journal", USAGE)
     if arguments.ignoreregex and not (arguments.failregex or arguments.filter):
@@ -130,11 +139,11 @@ def _chosen(arguments: Namespace) -> _Set:
             named=True,
             given=True,
         )
-    if arguments.suspicious:
+    if arguments.suspicious and arguments.journal is not None:
         return _Set([_of_unit(item, arguments.unit) for item in _watched(arguments)], named=True)
     folder = path(arguments.filters)
     found, _ = config.read_filters(config.filter_files(filters=folder), filters=folder)
-    return _Set([_of_unit(item, arguments.unit) for item in found.values()], named=False)
+    return _Set([_of_unit(item, arguments.unit) for item in found.values()], named=False, used=_used(arguments))
 
 
 def _named(name: str, arguments: Namespace) -> Filter:
@@ -142,9 +151,15 @@ def _named(name: str, arguments: Namespace) -> Filter:
     folder = path(arguments.filters)
     paths = config.filter_files(filters=folder)
     if "/" in name or name.endswith(".toml"):
+        try:
+            Path(name).stat()
+        except OSError as error:
+            raise unreadable(name, error) from error
         paths = {Path(name).stem: Path(name)}
         name = Path(name).stem
     elif name not in paths:
+        if name in _counting(arguments):
+            raise Stopped(f"{name} is a jail that counts bans, and has no filter", USAGE)
         raise Stopped(f"no filter has the name {name}; there are {', '.join(sorted(paths))}", USAGE)
     found, mistakes = config.read_filters({name: paths[name]}, filters=folder)
     if mistakes:
@@ -154,8 +169,29 @@ def _named(name: str, arguments: Namespace) -> Filter:
 
 def _watched(arguments: Namespace) -> list[Filter]:
     """Give the filters of the enabled jails, each as its jail uses it and under its name. Raises ConfigError."""
-    found = config.load(config=path(arguments.config), filters=path(arguments.filters), whole=False)
-    return [replace(jail.filter, name=jail.name) for jail in found.jails if jail.enabled and not jail.counts_bans]
+    jails = _jails(arguments)
+    return [replace(jail.filter, name=jail.name) for jail in jails if jail.enabled and not jail.counts_bans]
+
+
+def _used(arguments: Namespace) -> tuple[str, ...]:
+    """Give the filters of the enabled jails by name, each once; none if the configuration has mistakes."""
+    try:
+        return tuple(dict.fromkeys(jail.filter.name for jail in _jails(arguments) if jail.enabled))
+    except ConfigError:
+        return ()
+
+
+def _counting(arguments: Namespace) -> list[str]:
+    """Give the jails that count bans by name; none if the configuration has mistakes."""
+    try:
+        return [jail.name for jail in _jails(arguments) if jail.counts_bans]
+    except ConfigError:
+        return []
+
+
+def _jails(arguments: Namespace) -> tuple[config.JailConfig, ...]:
+    """Give the jails that there are. Raises ConfigError."""
+    return config.load(config=path(arguments.config), filters=path(arguments.filters), whole=False).jails
 
 
 def _of_unit(item: Filter, unit: str | None) -> Filter:
@@ -177,8 +213,12 @@ def _portions(arguments: Namespace, trial: Trial, chosen: _Set) -> Iterator[_Por
     if arguments.journal is not None:
         yield from _journal(arguments, trial, chosen)
         return
-    for lines in [typed(arguments.line)] if arguments.line else (s for name in arguments.log for s in slices(name)):
+    if arguments.line:
+        lines = typed(arguments.line)
         yield _Portion(lines, trial.lines(lines))
+    for name in arguments.log:
+        for lines in slices(name):
+            yield _Portion(lines, trial.lines(lines), log=name)
 
 
 def _journal(arguments: Namespace, trial: Trial, chosen: _Set) -> Iterator[_Portion]:
@@ -192,12 +232,9 @@ def _journal(arguments: Namespace, trial: Trial, chosen: _Set) -> Iterator[_Port
             entries: list[Entry] = []
             found: dict[int, list[Verdict]] = {}
             for entry, hits in batch.entries:
-                asked = entry
-                if chosen.given:  # whom it is to trust is not known
-                    if arguments.unit is not None and entry.unit != _unit(arguments.unit):
-                        continue
-                    asked = entry._replace(source=STDIN, identifier=None)
-                verdicts = trial.entry(asked, hits)
+                if chosen.given and arguments.unit is not None and entry.unit != _unit(arguments.unit):
+                    continue
+                verdicts = trial.entry(entry, hits)
                 if verdicts is not None:
                     if verdicts:
                         found[len(entries)] = verdicts
@@ -214,9 +251,8 @@ def _followed(portions: Iterable[_Portion], progress: Progress) -> Iterator[_Por
 # --- as JSON ---
 
 
-def _as_json(portions: Iterable[_Portion], trial: Trial, arguments: Namespace, chosen: _Set) -> Said:
+def _as_json(portions: Iterable[_Portion], trial: Trial, arguments: Namespace, *, named: bool) -> Said:
     """Give an object for each line."""
-    specific = specificity(chosen.filters)
     stamp = lru_cache(16)(timestamp)
     number = 0
     any_matched = False
@@ -224,7 +260,7 @@ def _as_json(portions: Iterable[_Portion], trial: Trial, arguments: Namespace, c
         objects: list[str] = []
         for index, line in enumerate(portion.lines):
             number += 1
-            verdict = tell(portion.found.get(index, ()), specific)
+            verdict = tell(portion.found.get(index, ()), trial.preference)
             told = portion.entries[index].time if portion.entries else _time(line, verdict, trial)
             failure = verdict.failure if verdict else None
             any_matched = any_matched or failure is not None
@@ -236,7 +272,7 @@ def _as_json(portions: Iterable[_Portion], trial: Trial, arguments: Namespace, c
                 "user": failure.user if failure else None,
                 "time": None if told is None else stamp(told),
             }
-            if not chosen.named:
+            if not named:
                 shown["filter"] = verdict.filter if verdict else None
             objects.append(dump(shown, arguments))
         if objects:
@@ -256,19 +292,25 @@ def _time(line: bytes, verdict: Verdict | None, trial: Trial) -> int | None:
 class _Tally:
     """What came of all lines, by filter."""
 
-    def __init__(self, specific: Mapping[Pattern, int]) -> None:
+    def __init__(self, preference: Preference) -> None:
         self.lines = 0
         self.known: Counter[str] = Counter()  # lines by outcome
-        self._specific = specific
+        self._preference = preference
         self._kinds: Counter[tuple[str, str, str | None, frozenset[str], bool]] = Counter()  # of verdicts
         self.outcomes: dict[str, Counter[str]] = {}  # by filter
         self.patterns: dict[str, Counter[str]] = {}  # likewise: hits
         self.modes: dict[str, Counter[str]] = {}  # likewise: matched lines in each mode
         self.nameless: Counter[str] = Counter()  # likewise: matched lines without address
         self.weight: Counter[str] = Counter()  # likewise: how specific the patterns were
+        self.missed: dict[str, list[tuple[int, bytes]]] = {}  # by log: the first lines, with their numbers
 
     def add(self, portion: _Portion, told: Mapping[int, Verdict | None]) -> None:
         """Take note of lines, and of how each of them is told."""
+        sample = self.missed.setdefault(portion.log, [])
+        if len(sample) < _SAMPLE:
+            lines = enumerate(portion.lines)
+            missed = ((self.lines + at + 1, line) for at, line in lines if at not in portion.found and line.strip())
+            sample += islice(missed, _SAMPLE - len(sample))
         self.lines += len(portion.lines)
         self.known.update(map(_outcome, told.values()))
         self._kinds.update(map(_kind, chain.from_iterable(portion.found.values())))
@@ -284,21 +326,23 @@ class _Tally:
             if pattern is not None:
                 self.patterns[name][pattern] += count
             if outcome == MATCHED:
-                self.weight[name] += self._specific.get((name, pattern or ""), 0) * count
+                self.weight[name] += self._preference.weight(name, pattern or "") * count
 
     def best(self) -> list[str]:
         """Give the filters that know some line, those that match most of them first."""
-        return sorted(self.outcomes, key=lambda name: (-self.outcomes[name][MATCHED], -self.weight[name], name))
+        place = self._preference.place
+        return sorted(
+            self.outcomes, key=lambda name: (-self.outcomes[name][MATCHED], place(name), -self.weight[name], name)
+        )
 
 
 def _as_text(
     portions: Iterable[_Portion], trial: Trial, arguments: Namespace, terminal: Terminal, progress: Progress
 ) -> Said:
-    specific = specificity(trial.filters.values())
-    tally = _Tally(specific)
+    tally = _Tally(trial.preference)
     wanted = _wanted(arguments)
     for portion in portions:
-        told = {index: tell(verdicts, specific) for index, verdicts in portion.found.items()}
+        told = {index: tell(verdicts, trial.preference) for index, verdicts in portion.found.items()}
         shown = [
             _shown(tally.lines + index + 1, line, told.get(index), terminal)
             for index, line in enumerate(portion.lines if wanted else ())
@@ -355,7 +399,34 @@ def _summary(tally: _Tally, trial: Trial, arguments: Namespace, terminal: Termin
         yield ""
         yield from _patterns(tally, trial, best[0], terminal)
         yield from _remarks(tally, trial, best[0], terminal)
-    yield from _senders(trial, arguments, terminal)
+    if not in_journal:
+        for name, lines in tally.missed.items():
+            yield from _beginnings(name, lines, trial, terminal)
+    yield from _senders(tally, trial, arguments, terminal)
+
+
+def _beginnings(name: str, lines: Sequence[tuple[int, bytes]], trial: Trial, terminal: Terminal) -> Iterator[str]:
+    """Say so if missed lines of a log begin in a way that is not read."""
+    strange = [number for number, line in lines if not trial.has_beginning(line)]
+    if output := unread([line for _, line in lines]):
+        yield ""
+        yield from terminal.wrap(f"{_log(name)}: {_output(output)}")
+        return
+    misfits = [(number, misfit) for number, line in lines if (misfit := trial.misfit(line))]
+    first = misfits[0] if misfits else (strange[0], None) if strange else None
+    told = next((found for found in misfits if found[1].known), first)
+    if told is not None:
+        number, misfit = told
+        yield ""
+        yield from terminal.wrap(f"{_log(name)}, line {number:,}: {' '.join(_misfit(misfit, trial, terminal))}")
+
+
+def _log(name: str) -> str:
+    return "standard input" if name == STDIN else quoted(name)
+
+
+def _output(name: str) -> str:
+    return f"this is journalctl --output={name}, which is not read; use --output=json, or short-iso"
 
 
 def _ranking(tally: _Tally, best: list[str], terminal: Terminal) -> Iterator[str]:
@@ -393,13 +464,14 @@ def _remarks(tally: _Tally, trial: Trial, name: str, terminal: Terminal) -> Iter
         )
 
 
-def _senders(trial: Trial, arguments: Namespace, terminal: Terminal) -> Iterator[str]:
+def _senders(tally: _Tally, trial: Trial, arguments: Namespace, terminal: Terminal) -> Iterator[str]:
     if trial.foreign:
         yield ""
         yield "Not counted, as they look like failures but are of somebody whom no filter trusts:"
         for who, count in sorted(trial.foreign.items(), key=lambda item: -item[1]):
             yield f"  {count:,}  {terminal.show(who)}"
-    if arguments.journal is None or GIVEN in trial.filters:
+    entries = tally.lines if arguments.journal is not None else trial.entries
+    if entries < tally.lines or GIVEN in trial.filters:
         yield ""
         yield from terminal.wrap(
             "Who wrote the lines was not tested: the agent counts entries of the filter's units and users only, and of"
@@ -411,12 +483,11 @@ def _senders(trial: Trial, arguments: Namespace, terminal: Terminal) -> Iterator
 
 
 def _explained(portions: Iterable[_Portion], trial: Trial, terminal: Terminal) -> Said:
-    specific = specificity(trial.filters.values())
     any_matched = False
     for portion in portions:
         for index, line in enumerate(portion.lines):
             verdicts = portion.found.get(index, [])
-            verdict = tell(verdicts, specific)
+            verdict = tell(verdicts, trial.preference)
             any_matched = any_matched or _outcome(verdict) == MATCHED
             yield "\n".join(_explanation(line, verdicts, verdict, trial, terminal))
     return DONE if any_matched else REFUSED
@@ -440,7 +511,7 @@ def _explanation(
     if failure.user is not None:
         yield f"user:    {terminal.show(failure.user)}"
     told = trial.time(verdict.stamp)
-    yield f"time:    {'none that is known' if told is None else timestamp(told)}"
+    yield f"time:    {'none that is known' if told is None else _zoned(timestamp(told))}"
     if failure.times != 1 or failure.weight != 1:
         yield f"counts:  {failure.times * failure.weight}"
     others = sorted({other.filter for other in verdicts if other.outcome == MATCHED} - {verdict.filter})
@@ -448,22 +519,60 @@ def _explanation(
         yield from terminal.wrap(f"also matched by: {', '.join(map(terminal.show, others))}", "  ")
 
 
+def _zoned(told: str) -> str:
+    """Give a time in UTC, and in the machine's own zone if that is another."""
+    here = local(told)
+    return told if here == told[:-1].replace("T", " ") else f"{told} ({here} here)"
+
+
 def _why_missed(line: bytes, verdicts: list[Verdict], trial: Trial, terminal: Terminal) -> Iterator[str]:
     for other in verdicts:
-        yield f"Filter {terminal.show(other.filter)} matches it in mode {' and '.join(sorted(other.modes))}."
+        modes = f"mode{'s' if len(other.modes) > 1 else ''} {' and '.join(sorted(other.modes))}"
+        yield f"Filter {terminal.show(other.filter)} matches it in {modes}."
     if verdicts:
         return
     yield from _strangers(line, trial, terminal)
-    stops = [
-        (stop, message)
-        for message in dict.fromkeys(parsed.message for parsed in trial.parsed(line))
-        if (stop := nearest(trial.filters.values(), message))
-    ]
+    if who := trial.stranger(line):
+        yield f"It is of {terminal.show(who)}, and no filter trusts that."
+        return
+    if output := unread([line]):
+        yield f"{_output(output).capitalize()}."
+        return
+    misfit = trial.misfit(line)
+    messages = [misfit.message] if misfit else dict.fromkeys(parsed.message for parsed in trial.parsed(line))
+    if misfit:
+        yield from _misfit(misfit, trial, terminal)
+    if misfit and misfit.known:
+        return
+    logins = (found for message in messages if (found := login(trial.filters.values(), message)))
+    if found := next(logins, None):
+        whose = f"pattern {terminal.show(found[1])} of filter {terminal.show(found[0])}"
+        yield f"It is a login ({whose}), of which only the journal is believed; no failure."
+        return
+    stops = [(stop, message) for message in messages if (stop := nearest(trial.filters.values(), message))]
     if not stops or max(stop.found for stop, _ in stops) < _NEAR:
-        yield "No pattern begins like this line."
+        if not misfit and not trial.has_beginning(line):
+            yield from _misfit(None, trial, terminal)
+        yield f"No pattern begins like {'the rest of it' if misfit else 'this line'}."
         return
     stop, message = max(stops, key=lambda item: item[0].found)
     yield from _stop(stop, message, terminal)
+
+
+def _misfit(misfit: Misfit | None, trial: Trial, terminal: Terminal) -> Iterator[str]:
+    """Say in which formats a line was tried, and which it has."""
+    names = [misfit.known[0]] if misfit and misfit.known else list(trial.filters)
+    if len(names) == 1:
+        formats = ", ".join(name for name in trial.filters[names[0]].formats if name != BARE) or "none"
+        of = f"filter {terminal.show(names[0])} ({formats})"
+    else:
+        of = "the filters"
+    yield f"Its beginning is in none of the formats of {of}; it was tried as a bare message."
+    if misfit and misfit.known:
+        pattern = terminal.show(misfit.known[1])
+        yield f'In the format {misfit.format} pattern {pattern} knows it: write formats = ["{misfit.format}"].'
+    elif misfit:
+        yield f'It is in the format {misfit.format}: write formats = ["{misfit.format}"].'
 
 
 def _stop(stop: Stop, message: bytes, terminal: Terminal) -> Iterator[str]:
@@ -487,7 +596,7 @@ def _strangers(line: bytes, trial: Trial, terminal: Terminal) -> Iterator[str]:
     if len(trial.filters) > 1:
         return
     (item,) = trial.filters.values()
-    told = next((parsed.identifier for parsed in trial.parsed(line) if parsed.identifier is not None), None)
+    told = next((parsed.identifier for parsed in trial.parsed(line) if parsed.identifier), None)
     if told is not None and not trial.accepts(told):
         names = ", ".join(item.identifiers) or "none"
         yield from terminal.wrap(f"It is of {terminal.show(told)}, and the filter's identifiers are: {names}.")
@@ -496,15 +605,15 @@ def _strangers(line: bytes, trial: Trial, terminal: Terminal) -> Iterator[str]:
 # --- what looks like a failure, and nobody knows ---
 
 
-def _suspicious(portions: Iterable[_Portion], arguments: Namespace, terminal: Terminal) -> Said:
-    drift = Drift()
+def _suspicious(portions: Iterable[_Portion], trial: Trial, arguments: Namespace, terminal: Terminal) -> Said:
+    drift = Drift(trial.split)
     read = 0
     for portion in portions:
         read += len(portion.lines)
         for index, line in enumerate(portion.lines):
             if index not in portion.found:
                 entry = portion.entries[index] if portion.entries else None
-                drift.add(line, "" if entry is None else entry.unit or entry.identifier or "")
+                drift.add(line, None if entry is None else entry.unit or entry.identifier or "")
     found = drift.shapes()
     if wants_json(arguments):
         objects = [

@@ -15,15 +15,15 @@ from banagent.core.filter import HOST, MODES, Failregex, Filter, Trust
 from banagent.core.links import Links
 from banagent.core.recognise import Recogniser, View
 from banagent.sources.decoder import YEAR
-from banagent.sources.formats import MAKERS
+from banagent.sources.formats import MAKERS, NO_TAG, Parsed
 from banagent.sources.stamps import DAY, settle
+from banagent.verbs import exported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from banagent.config.regex import Atom
     from banagent.core.events import Offence
-    from banagent.sources.formats import Parsed
     from banagent.sources.stamps import Local
 
     Pattern = tuple[str, str]  # a filter and the name of one of its patterns
@@ -35,6 +35,8 @@ IGNORED: Final = "ignored"  # known, and no failure
 MISSED: Final = "missed"
 BARE: Final = "plain"  # the format of a line that is a MESSAGE and nothing else
 SYSLOG: Final = "syslog"
+ISO: Final = "iso"
+_DATED: Final = frozenset(("exim", "mysql", "named"))  # formats that any line with a date may have
 _INPUT: Final = "-"  # the source of lines
 _NO_PATTERN: Final = (-1,)  # stands for hits, so that an entry is read though nothing matches
 _SECONDS: Final = 1000  # stamps whose times are remembered
@@ -55,6 +57,14 @@ class Verdict(NamedTuple):
     stamp: Stamp = None  # what `Trial.time` makes a time of
 
 
+class Misfit(NamedTuple):
+    """A format that a line has and in which it was not tried."""
+
+    format: str
+    message: bytes
+    known: Pattern | None  # what would know the line in that format
+
+
 class _Group(NamedTuple):
     """Which of several offences are of one filter."""
 
@@ -65,17 +75,43 @@ class _Group(NamedTuple):
     by_modes: dict[str, int]
 
 
+class Preference:
+    """Which of several filters that know the same is named: one that is in use, or else the most specific pattern's."""
+
+    def __init__(self, filters: Iterable[Filter], used: Sequence[str]) -> None:
+        self._places = {name: place for place, name in enumerate(used)}
+        self._specific = specificity(filters)
+
+    def order(self, pattern: Pattern) -> tuple[int, int]:
+        """Give what sorts patterns, the preferred ones first."""
+        return self.place(pattern[0]), -self.weight(*pattern)
+
+    def place(self, name: str) -> int:
+        """Give a filter's place among those that are in use; the others come behind them."""
+        return self._places.get(name, len(self._places))
+
+    def weight(self, name: str, pattern: str) -> int:
+        """Give how specific a pattern is."""
+        return self._specific.get((name, pattern), 0)
+
+
 class Trial:
     """Filters, each with all of its modes at once; what counts is `mode`.
 
     A line is tried in the formats of each filter's log files, as syslog, which is how journalctl prints the journal,
-    and then as it is.
+    and then as it is; an entry of the journal as JSON is that entry. With `believing` it does not matter who wrote it.
+    Filters that are `used` are preferred, in this order.
     """
 
-    def __init__(self, filters: Iterable[Filter], mode: str) -> None:
+    def __init__(
+        self, filters: Iterable[Filter], mode: str, *, believing: bool = False, used: Sequence[str] = ()
+    ) -> None:
         """Compile the patterns. Raises ConfigError."""
+        self._believing = believing
+        self.entries = 0  # that were among the lines
         self.filters = {item.name: item for item in filters}
         self.mode = mode
+        self.preference = Preference(self.filters.values(), used)
         # entries that look like failures and that no filter trusts, by whose they are
         self.foreign: dict[str, int] = {}
         views: dict[str, View] = {}
@@ -87,7 +123,8 @@ class Trial:
         linked = [name for name, item in self.filters.items() if item.links]
         self._links = {(name, _ALIKE.join(modes)): Links() for name in linked for modes in _alike(self.filters[name])}
         self._linked = frozenset(linked)
-        self._formats = [(MAKERS[name](), whose) for name, whose in formats(self.filters.values()).items()]
+        self._owners = formats(self.filters.values())
+        self._formats = [(MAKERS[name](), whose) for name, whose in self._owners.items()]
         self._trusts = [Trust(item) for item in self.filters.values()]
         self._groups: dict[tuple[str, ...], list[_Group]] = {}
         self._refused: list[Entry] = []  # the entry that is looked at, if its sender is not trusted
@@ -96,10 +133,19 @@ class Trial:
         self.time = lru_cache(_SECONDS)(self._time)
 
     def lines(self, lines: Sequence[bytes]) -> dict[int, list[Verdict]]:
-        """Give what is made of lines, by their index; those that nobody knows are left out."""
+        """Give what is made of lines, by their index; those that nobody knows are left out.
+
+        Of entries whose sender no filter trusts nothing is made: they are there, without any verdict.
+        """
         sift = self._recogniser.sift
         found: dict[int, list[Verdict]] = {}
         for index, line in enumerate(lines):
+            if line.startswith(b"{") and (entry := exported.entry(line)):
+                self.entries += 1
+                verdicts = self.entry(entry, sift(entry.message))
+                if verdicts or verdicts is None:
+                    found[index] = verdicts or []
+                continue
             hopeless = None  # a message that no pattern matches
             for form, whose in self._formats:
                 message = form.cut(line)
@@ -117,13 +163,15 @@ class Trial:
 
     def entry(self, entry: Entry, hits: Sequence[int]) -> list[Verdict] | None:
         """Give what is made of an entry of the journal; None: no filter trusts its sender."""
+        if self._believing:
+            entry = entry._replace(source=_INPUT, identifier=None)
         known = self._recogniser.offences(entry, hits)
         refused = bool(self._refused)
         self._refused.clear()
         if known or any(trust(entry) for trust in self._trusts):
             return self._verdicts(known, entry.time)
         if refused:
-            who = f"uid {entry.uid}, {entry.unit or 'no unit'}"
+            who = _who(entry)
             if who in self.foreign or len(self.foreign) < _STRANGERS:
                 self.foreign[who] = self.foreign.get(who, 0) + 1
         return None
@@ -134,12 +182,57 @@ class Trial:
 
     def parsed(self, line: bytes) -> list[Parsed]:
         """Give what a line may say, in each format that it has."""
+        if entry := exported.entry(line):
+            return [Parsed(entry.message, entry.time, None, entry.pid)]
         found = (form.parse(line) for form, _ in self._formats)
         return [parsed for parsed in found if parsed is not None]
+
+    def stranger(self, line: bytes) -> str | None:
+        """Say who wrote an entry, if no filter trusts him; None: it is no entry, or one does."""
+        entry = exported.entry(line)
+        if entry is None or self._believing or any(trust(entry) for trust in self._trusts):
+            return None
+        return _who(entry)
+
+    def has_beginning(self, line: bytes) -> bool:
+        """Whether a line was tried in some format, and not only as it is."""
+        return any(parsed.message != line or parsed.stamp is not None for parsed in self.parsed(line))
+
+    def misfit(self, line: bytes) -> Misfit | None:
+        """Give a format that a line has and in which it was not tried, before all one in which a pattern knows it."""
+        at_home = {name for name in self._owners if name != BARE and MAKERS[name]().parse(line) is not None}
+        if exported.entry(line) or any(self._owners[name] is None for name in at_home):
+            return None
+        able = self.filters.keys() - {one for name in at_home for one in self._owners[name] or ()}
+        first: Misfit | None = None
+        for name in sorted(MAKERS, key=lambda name: name != ISO):  # which is the simplest
+            parsed = MAKERS[name]().parse(line)
+            if parsed is None or parsed.message == line:
+                continue
+            known = [pattern for pattern in self._knowing(parsed.message) if pattern[0] in able]
+            if known:
+                return Misfit(name, parsed.message, min(known, key=self.preference.order))
+            if first is None and not at_home:
+                first = Misfit(name, parsed.message, None)
+        return first
+
+    def split(self, line: bytes) -> tuple[str, bytes]:
+        """Give who wrote a line, if it says so, and its MESSAGE, in whichever of all formats it has."""
+        if entry := exported.entry(line):
+            return entry.unit or entry.identifier or "", entry.message
+        read = (MAKERS[name]().parse(line) for name in sorted(MAKERS, key=_DATED.__contains__))
+        parsed = next((found for found in read if found is not None and found.message != line), Parsed(line))
+        return parsed.identifier or NO_TAG, parsed.message
 
     def accepts(self, identifier: str) -> bool:
         """Whether a filter goes by an identifier."""
         return any(trust.goes_by(identifier) for trust in self._trusts)
+
+    def _knowing(self, message: bytes) -> list[Pattern]:
+        """Give the patterns that know a message, whoever wrote it; one of each filter."""
+        entry = Entry(self._last, message, _INPUT, None, None, None, None, source=_INPUT)
+        known = self._recogniser.offences(entry, self._recogniser.sift(message))
+        return list({jail.partition("/")[0]: offence.pattern for jail, offence in known}.items())
 
     def _time(self, stamp: Stamp) -> int | None:
         """Give the time that a stamp says, in µs since the epoch; None: it says none, or which is not known.
@@ -219,15 +312,22 @@ class Trial:
         return Verdict(group.filter, MISSED, None, None, matching, stamp)
 
 
-def tell(verdicts: Sequence[Verdict], specific: Mapping[Pattern, int]) -> Verdict | None:
-    """Choose the verdict that a line is told by: a failure before all else, and of several the most specific."""
+def _who(entry: Entry) -> str:
+    return f"uid {entry.uid}, {entry.unit or 'no unit'}"
+
+
+def tell(verdicts: Sequence[Verdict], preference: Preference) -> Verdict | None:
+    """Choose the verdict that a line is told by: a failure before all else, and of several the preferred one."""
     if len(verdicts) == 1:
         return None if verdicts[0].outcome == MISSED else verdicts[0]
     order = (MATCHED, IGNORED)
     told = [verdict for verdict in verdicts if verdict.outcome in order]
     return min(
         told,
-        key=lambda verdict: (order.index(verdict.outcome), -specific.get((verdict.filter, verdict.pattern or ""), 0)),
+        key=lambda verdict: (
+            order.index(verdict.outcome),
+            preference.order((verdict.filter, verdict.pattern or "")),
+        ),
         default=None,
     )
 

@@ -95,11 +95,8 @@ def _parse_elements(elements: memoryview) -> Iterator[tuple[bytes, int | None]]:
     position = 0
     while position < len(elements):
         whole, _ = _HEADER.unpack_from(elements, position)
-        yield _parse_element(elements[position + 4 : position + whole])
+        found = attributes(elements[position + 4 : position + whole])
+        if _KEY in found:  # none has what stands for all others, "*": it is not ours
+            left = found.get(_EXPIRATION)
+            yield bytes(attributes(found[_KEY])[_DATA_VALUE]), None if left is None else int.from_bytes(left, "big")
         position += whole
-
-
-def _parse_element(data: memoryview) -> tuple[bytes, int | None]:
-    found = attributes(data)
-    left = found.get(_EXPIRATION)
-    return bytes(attributes(found[_KEY])[_DATA_VALUE]), None if left is None else int.from_bytes(left, "big")

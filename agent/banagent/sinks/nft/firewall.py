@@ -40,6 +40,7 @@ _NAME: Final = 1
 _USERDATA: Final = 6
 _SET_NAME: Final = 2
 _SET_FLAGS: Final = 3
+_SET_KEY_SIZE: Final = 5
 _LIST_SET: Final = 2
 _LIST_ELEMENTS: Final = 3
 _EXPRESSIONS: Final = 4
@@ -133,8 +134,10 @@ class Firewall:
             found = attributes(answer.attributes)
             name = text(found[_SET_NAME])
             parsed = skeleton.parse_set(name)
-            if parsed is not None and bytes(found[_SET_FLAGS]) == _TIMEOUT_FLAG:
-                jail, length = parsed
+            if parsed is None or bytes(found[_SET_FLAGS]) != _TIMEOUT_FLAG:
+                continue
+            jail, length = parsed
+            if int.from_bytes(found[_SET_KEY_SIZE], "big") == length.bits // 8:
                 left = self._read_elements(name, length, doing)
                 ends = {key: FOREVER if ms is None else now + ms * 1000 for key, ms in left.items()}
                 bans.put_all(jail, length, ends)
