@@ -13,13 +13,14 @@ import pytest
 
 from banagent.config import load
 from banagent.core.bans import Bans
-from banagent.core.events import JOURNAL, SECOND
+from banagent.core.events import JOURNAL, SECOND, Entry
 from banagent.core.never import Host
 from banagent.core.recognise import Recogniser
 from banagent.enforce import Enforcer
 from banagent.pipeline import Pipeline
 from banagent.sinks.history import History
-from banagent.sinks.trail import Trail
+from banagent.sinks.trail import MARK, Trail
+from banagent.sources.batch import Batch
 from banagent.sources.journal import Journal
 from bed.child import in_child
 from bed.journald import make_journal
@@ -125,3 +126,29 @@ def test_a_trail_that_can_not_be_kept_is_none(tmp_path: Path) -> None:
     with killed(Trail(tmp_path / "running")) as damaged:
         assert damaged.careful
         assert damaged.step("a")
+
+
+def test_an_end_while_it_saves_is_of_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    former = Trail(tmp_path / "trail")  # of a run that ended without a word
+    assert former.file is not None
+    os.close(former.file)
+    trail = Trail(tmp_path / "trail")
+    assert trail.careful
+    history = History(tmp_path / "history.db")
+    enforcer = Enforcer(Bans(), history, lambda: 0, dry=True)
+    pipeline = Pipeline(
+        load(root=tmp_path), Host(), history, enforcer, choose=lambda _: frozenset({JOURNAL}), trail=trail
+    )
+    marks: list[bytes] = []
+
+    def save(_: object) -> None:
+        marks.append((tmp_path / "trail").read_bytes()[:MARK].strip())
+
+    monkeypatch.setattr(enforcer, "save", save)
+    line = b"Failed password for root from 192.0.2.1 port 4000 ssh2"
+    entry = Entry(SECOND, line, "p1", 0, "ssh.service", None, 1)
+    pipeline.handle(Batch([(entry, pipeline.sift()(line))], 1, "p1", SECOND, all_read=True))
+    assert marks == [b""]
+    assert pipeline.failures == 1
+    trail.close()
+    enforcer.close()

@@ -129,6 +129,7 @@ class Pipeline:
         entries = [] if self._enforcer.off else [item for item in batch.entries if item[0].time >= since]
         if self._trail.careful:
             bans = [ban for one in entries if self._may(one[0].position) for ban in self._decide([one], batch.source)]
+            self._trail.step("")  # what comes now is not of an entry: an end there must not cost the last one
         else:
             bans = self._decide(entries, batch.source)
         if batch.position is not None:
