@@ -348,15 +348,15 @@ def test_a_jail_that_counts_bans(tmp_path: Path, journald: Journald, network: Ne
 
 
 def test_the_second_ban_lasts_longer(tmp_path: Path, journald: Journald, network: Network, sshd: Any) -> None:
-    (tmp_path / "banagent.toml").write_text(CONFIG.replace("600", "1"))
+    (tmp_path / "banagent.toml").write_text(CONFIG.replace("600", "4"))
     with running(tmp_path, journald, network) as agent:
         agent.told("READY=1")
         sshd(ATTACKER)
-        agent.wait_for(f"banned jail=sshd address={ATTACKER} .*bantime=1 failures=3 user")
+        agent.wait_for(f"banned jail=sshd address={ATTACKER} .*bantime=4 failures=3 user")
         agent.wait_for("unbanned")
         sshd(ATTACKER)
         # two failures that count twice are enough
-        agent.wait_for(f"banned jail=sshd address={ATTACKER} .*bantime=2 failures=4 earlier=1")
+        agent.wait_for(f"banned jail=sshd address={ATTACKER} .*bantime=8 failures=4 earlier=1")
         assert [ban["earlier"] for ban in listed(tmp_path, "History")] == [1, 0]
 
 
